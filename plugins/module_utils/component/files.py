@@ -1,0 +1,215 @@
+# Copyright: (c) 2026, aistack.observability contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files on the target: read, compare, write so that a kill or a full disk never leaves half a file."""
+from __future__ import annotations
+
+import errno
+import grp
+import hashlib
+import os
+import pwd
+import shutil
+import stat
+import tempfile
+
+from .errors import ComponentError
+
+DIFF_LIMIT = 256 * 1024
+
+
+def sha256_bytes(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def sha256_file(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        for block in iter(lambda: handle.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def uid_of(user: str) -> int | None:
+    """The numeric id of *user*, None where no such account exists yet."""
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return None
+
+
+def gid_of(group: str) -> int | None:
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        return None
+
+
+class Wanted:
+    """A file as the declaration wants it.
+
+    ``kind`` is ``config``, ``credential`` (handed over by systemd, read by root alone) or ``unit``; the content of a
+    ``secret`` file never appears in a diff, a result or a message.
+    """
+
+    __slots__ = ("path", "content", "mode", "owner", "group", "secret", "kind")
+
+    def __init__(self, path: str, content: bytes, mode: int, owner: str, group: str, secret: bool, kind: str) -> None:
+        self.path = path
+        self.content = content
+        self.mode = mode
+        self.owner = owner
+        self.group = group
+        self.secret = secret
+        self.kind = kind
+
+    def record(self) -> dict:
+        """What the manifest remembers of the file."""
+        return {"path": self.path, "sha256": sha256_bytes(self.content), "mode": self.mode, "owner": self.owner,
+                "group": self.group, "secret": self.secret, "kind": self.kind}
+
+    @classmethod
+    def from_record(cls, record: dict, content: bytes) -> Wanted:
+        return cls(record["path"], content, record["mode"], record["owner"], record["group"], record["secret"],
+                   record["kind"])
+
+
+class Found:
+    """What lies at a path now: ``type`` is ``missing``, ``file``, ``link``, ``directory`` or ``other``."""
+
+    __slots__ = ("path", "type", "content", "mode", "uid", "gid")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.content = b""
+        self.mode = self.uid = self.gid = -1
+        try:
+            info = os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            self.type = "missing"
+            return
+        self.mode, self.uid, self.gid = stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid
+        if stat.S_ISREG(info.st_mode):
+            self.type = "file"
+            with open(path, "rb") as handle:
+                self.content = handle.read()
+        elif stat.S_ISLNK(info.st_mode):
+            self.type = "link"
+        elif stat.S_ISDIR(info.st_mode):
+            self.type = "directory"
+        else:
+            self.type = "other"
+
+    @property
+    def sha256(self) -> str:
+        return sha256_bytes(self.content) if self.type == "file" else ""
+
+    def same_rights(self, mode: int, owner: str, group: str) -> bool:
+        return (self.mode, self.uid, self.gid) == (mode, uid_of(owner), gid_of(group))
+
+
+def fsync_directory(path: str) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write(path: str, content: bytes, mode: int, owner: str = "root", group: str = "root") -> None:
+    """Replace *path* in one step; after a kill it holds the old content or the new one."""
+    folder = os.path.dirname(path)
+    handle, temporary = tempfile.mkstemp(prefix=".aistack-", dir=folder)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            set_rights(stream.fileno(), mode, owner, group)
+            os.fsync(stream.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        _unlink_quietly(temporary)
+        raise
+    fsync_directory(folder)
+
+
+def set_rights(target, mode: int, owner: str, group: str) -> None:
+    """Owner first: chown clears set-id bits, and a secret must not be readable by the wrong group in between."""
+    uid, gid = uid_of(owner), gid_of(group)
+    if uid is None or gid is None:
+        raise ComponentError("there is no account %r on this host: create it, or name another owner"
+                             % (owner if uid is None else group))
+    os.chown(target, uid, gid)
+    os.chmod(target, mode)
+
+
+def link(target: str, path: str) -> None:
+    """Point the symbolic link *path* at *target* in one step."""
+    temporary = "%s.new" % path
+    _unlink_quietly(temporary)
+    os.symlink(target, temporary)
+    os.rename(temporary, path)
+    fsync_directory(os.path.dirname(path))
+
+
+def remove(path: str) -> bool:
+    """Remove a file, link or folder; True where there was one."""
+    try:
+        info = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    if stat.S_ISDIR(info.st_mode):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
+    return True
+
+
+def remove_empty(path: str) -> bool:
+    """Remove a folder if nothing is in it; True where it is gone afterwards."""
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY, errno.ENOTDIR):
+            return False
+        raise
+    return True
+
+
+def sweep_temporaries(folder: str) -> None:
+    """Remove what a killed run left of :func:`write` and :func:`link` in *folder*."""
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for name in names:
+        if name.startswith(".aistack-"):
+            _unlink_quietly(os.path.join(folder, name))
+
+
+def _unlink_quietly(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def difference(path: str, before: bytes | None, after: bytes | None, secret: bool) -> dict:
+    """One entry of Ansible's diff; None stands for a file that isn't there, a secret's content is never in it."""
+    def text(content: bytes | None, which: str) -> str:
+        if content is None:
+            return ""
+        if secret:
+            return "(secret content, %s)\n" % which
+        if len(content) > DIFF_LIMIT:
+            return "(%d bytes, sha256 %s)\n" % (len(content), sha256_bytes(content))
+        try:
+            return content.decode("utf-8")
+        except UnicodeDecodeError:
+            return "(binary, %d bytes, sha256 %s)\n" % (len(content), sha256_bytes(content))
+
+    return {"before_header": path if before is not None else "/dev/null",
+            "after_header": path if after is not None else "/dev/null",
+            "before": text(before, "before"), "after": text(after, "after")}

@@ -1,0 +1,257 @@
+# Copyright: (c) 2026, aistack.observability contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the target remembers of a component: proven generations, an intent while one replaces another, a lock.
+
+Below ``/var/lib/aistack/<component>/`` (root alone):
+
+    generations/<n>/manifest.json   what generation n placed, and how it is asked
+    generations/<n>/files/<i>       the contents, by their index in the manifest
+    proven -> generations/<n>       the last generation that answered its question
+    intent.json                     there while a switch is under way: where from, where to, how far
+    snapshots/<n>/                  data as it was before generation n was started
+    saved/<time>/                   files of ours that were changed by hand, before they were mended
+"""
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import time
+
+from . import files
+from .errors import ComponentError
+
+STATE_ROOT = "/var/lib/aistack"
+LOCK_ROOT = "/run/lock"
+LOCK_WAIT_SECONDS = 900
+KEEP = 3
+
+
+class Generation:
+    """A proven or staged state: its manifest and the contents of its files."""
+
+    def __init__(self, folder: str, manifest: dict) -> None:
+        self.folder = folder
+        self.manifest = manifest
+
+    @property
+    def number(self) -> int:
+        return self.manifest["generation"]
+
+    def wanted(self) -> list[files.Wanted]:
+        """The generation's files with their contents."""
+        result = []
+        for index, record in enumerate(self.manifest["files"]):
+            with open(os.path.join(self.folder, "files", str(index)), "rb") as handle:
+                result.append(files.Wanted.from_record(record, handle.read()))
+        return result
+
+    def records(self) -> dict[str, dict]:
+        return {record["path"]: record for record in self.manifest["files"]}
+
+
+class Generations:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.root = os.path.join(STATE_ROOT, name)
+        self._proven_link = os.path.join(self.root, "proven")
+        self._intent_path = os.path.join(self.root, "intent.json")
+
+    @contextlib.contextmanager
+    def lock(self, reading: bool = False):
+        """One run at a time a component; a second one waits for the first to end.
+
+        A reader (check mode) places nothing: without a lock file nobody can be writing.
+        """
+        path = os.path.join(LOCK_ROOT, "aistack-%s.lock" % self.name)
+        try:
+            handle = os.open(path, os.O_RDWR if reading else os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            yield
+            return
+        try:
+            deadline = time.monotonic() + LOCK_WAIT_SECONDS
+            while True:
+                try:
+                    fcntl.flock(handle, (fcntl.LOCK_SH if reading else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise ComponentError(
+                            "another run has been working on %s for %d minutes: see what holds %s (fuser -v), end "
+                            "it, then run again" % (self.name, LOCK_WAIT_SECONDS // 60, path)) from None
+                    time.sleep(0.2)
+            yield
+        finally:
+            os.close(handle)
+
+    # -- generations -----------------------------------------------------------------------------------------------
+
+    def _folder(self, number: int) -> str:
+        return os.path.join(self.root, "generations", str(number))
+
+    def numbers(self) -> list[int]:
+        try:
+            names = os.listdir(os.path.join(self.root, "generations"))
+        except FileNotFoundError:
+            return []
+        return sorted(int(name) for name in names if name.isdigit())
+
+    def load(self, number: int) -> Generation:
+        folder = self._folder(number)
+        try:
+            with open(os.path.join(folder, "manifest.json"), encoding="utf-8") as handle:
+                return Generation(folder, json.load(handle))
+        except (OSError, ValueError) as error:
+            raise ComponentError("the record of generation %d in %s can't be read (%s): restore it from a backup, or "
+                                 "remove the folder and run with the role's _adopt variable" % (number, folder, error)
+                                 ) from None
+
+    def proven(self) -> Generation | None:
+        try:
+            return self.load(int(os.path.basename(os.readlink(self._proven_link))))
+        except FileNotFoundError:
+            return None
+
+    def prepare(self) -> None:
+        for folder in (STATE_ROOT, self.root, os.path.join(self.root, "generations")):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+
+    def store(self, manifest: dict, wanted: list[files.Wanted]) -> Generation:
+        """Write the next generation, complete and on disk before anything is switched."""
+        self.prepare()
+        number = max(self.numbers() or [0]) + 1
+        manifest = dict(manifest, generation=number, files=[item.record() for item in wanted])
+        folder = self._folder(number)
+        partial = folder + ".partial"
+        files.remove(partial)
+        os.makedirs(os.path.join(partial, "files"), mode=0o700)
+        for index, item in enumerate(wanted):
+            files.write(os.path.join(partial, "files", str(index)), item.content, 0o600)
+        files.write(os.path.join(partial, "manifest.json"),
+                    json.dumps(manifest, sort_keys=True, indent=1).encode(), 0o600)
+        os.rename(partial, folder)
+        files.fsync_directory(os.path.dirname(folder))
+        return Generation(folder, manifest)
+
+    def prove(self, generation: Generation) -> None:
+        files.link(os.path.join("generations", str(generation.number)), self._proven_link)
+
+    def discard(self, number: int) -> None:
+        files.remove(self._folder(number))
+        files.remove(self.snapshot_folder(number))
+
+    def collect(self) -> list[dict]:
+        """Drop all but the newest proven generations; returns the manifests that stay."""
+        proven = self.proven()
+        for name in os.listdir(os.path.join(self.root, "generations")):
+            if not name.isdigit():
+                files.remove(os.path.join(self.root, "generations", name))
+        kept = [number for number in self.numbers() if proven and number <= proven.number][-KEEP:]
+        for number in self.numbers():
+            if number not in kept:
+                self.discard(number)
+        return [self.load(number).manifest for number in kept]
+
+    # -- intent ----------------------------------------------------------------------------------------------------
+
+    def intent(self) -> dict | None:
+        try:
+            with open(self._intent_path, encoding="utf-8") as handle:
+                return json.load(handle)
+        except FileNotFoundError:
+            return None
+
+    def intend(self, intent: dict) -> None:
+        files.write(self._intent_path, json.dumps(intent, sort_keys=True).encode(), 0o600)
+
+    def fulfil(self) -> None:
+        files.remove(self._intent_path)
+        files.fsync_directory(self.root)
+
+    # -- copies ----------------------------------------------------------------------------------------------------
+
+    def snapshot_folder(self, number: int) -> str:
+        return os.path.join(self.root, "snapshots", str(number))
+
+    def take_snapshot(self, number: int, paths: list[str]) -> None:
+        """Copy data that can't go back by itself; the component stands still while this runs."""
+        folder = self.snapshot_folder(number)
+        files.remove(folder)
+        os.makedirs(folder, mode=0o700)
+        present = [path for path in paths if os.path.lexists(path)]
+        need = sum(_size(path) for path in present)
+        free = shutil.disk_usage(folder).free
+        if need > free * 0.95:
+            raise ComponentError("no room for the snapshot of %s: %d MB are needed and %d MB are free below %s"
+                                 % (", ".join(present), need >> 20, free >> 20, STATE_ROOT))
+        for index, path in enumerate(present):
+            _copy(path, os.path.join(folder, str(index)))
+        files.write(os.path.join(folder, "paths.json"),
+                    json.dumps({"present": present, "all": paths}).encode(), 0o600)
+
+    def restore_snapshot(self, number: int) -> bool:
+        """Put the data back as it was; False where no complete snapshot was taken."""
+        folder = self.snapshot_folder(number)
+        try:
+            with open(os.path.join(folder, "paths.json"), encoding="utf-8") as handle:
+                listing = json.load(handle)
+        except FileNotFoundError:
+            return False
+        for path in listing["all"]:
+            if path not in listing["present"]:
+                files.remove(path)
+        for index, path in enumerate(listing["present"]):
+            incoming = path + ".aistack-restored"
+            files.remove(incoming)
+            _copy(os.path.join(folder, str(index)), incoming)
+            files.remove(path)
+            os.rename(incoming, path)
+        return True
+
+    def save_changed(self, found: files.Found) -> str:
+        """Keep a file that was changed by hand, before ours replaces it; returns where."""
+        folder = os.path.join(self.root, "saved", time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
+        target = folder + found.path
+        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+        files.write(target, found.content, 0o600)
+        return target
+
+    def forget(self) -> None:
+        """Remove all records; copies of hand-changed files stay."""
+        for name in ("proven", "generations", "snapshots", "intent.json", "stage"):
+            files.remove(os.path.join(self.root, name))
+        if os.path.isdir(self.root):
+            files.sweep_temporaries(self.root)
+        files.remove_empty(self.root)
+        files.remove_empty(STATE_ROOT)
+
+
+def family(name: str) -> list[str]:
+    """The components of a family that have records on this host."""
+    try:
+        names = os.listdir(STATE_ROOT)
+    except FileNotFoundError:
+        return []
+    return sorted(item for item in names if item == name or item.startswith(name + "@"))
+
+
+def _size(path: str) -> int:
+    if os.path.islink(path) or not os.path.isdir(path):
+        return os.lstat(path).st_size
+    return sum(os.lstat(os.path.join(folder, item)).st_size
+               for folder, _dirs, items in os.walk(path) for item in items)
+
+
+def _copy(source: str, target: str) -> None:
+    """A copy with owners, modes and times; shares blocks where the filesystem can."""
+
+    done = subprocess.run(["cp", "-a", "--reflink=auto", "--", source, target],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    if done.returncode:
+        raise ComponentError("copying %s to %s failed: %s"
+                             % (source, target, done.stdout.decode("utf-8", "replace").strip()))
