@@ -1,18 +1,19 @@
 # Copyright: (c) 2026, aistack.observability contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The site plan: at the end of a run, one line a component says what would change, or what did."""
+"""At the end of a run: one line a component says what would change or what did, one line a check how it stands."""
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: site_plan
 type: aggregate
-short_description: One line a component, what would change or what did
+short_description: What a run says at its end, the site plan and the doctor's verdict
 version_added: 0.1.0
 author: aistack.observability contributors (@aistack)
 description:
   - Collects the plans that the M(aistack.observability.component) module returns and shows them in one table when the
     run ends. In check mode the table is the site plan, after a real run it says what was done.
+  - Shows the verdicts of the M(aistack.observability.doctor) module.
 requirements:
   - enable with C(callbacks_enabled = aistack.observability.site_plan) in C(ansible.cfg)
 """
@@ -67,6 +68,7 @@ class CallbackModule(CallbackBase):
         super().__init__()
         self._plans: list[tuple[str, dict[str, Any]]] = []
         self._failed: list[tuple[str, str]] = []
+        self._verdicts: list[tuple[str, dict[str, str]]] = []
         self._check = False
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
@@ -89,14 +91,32 @@ class CallbackModule(CallbackBase):
         for plan in [answer.get("plan"), *(answer.get("plans") or [])]:
             if isinstance(plan, dict) and "component" in plan:
                 self._plans.append((result._host.get_name(), plan))
+        self._verdicts += [(result._host.get_name(), verdict) for verdict in answer.get("verdicts") or []]
 
     def _fail(self, result: Any) -> None:
         if result._task.action.endswith("component"):
             self._failed.append((result._host.get_name(), result._task.get_name().strip()))
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
-        if not self._plans and not self._failed:
-            return
+        if self._plans or self._failed:
+            self._show_plans()
+        if self._verdicts:
+            self._show_verdicts()
+
+    def _show_verdicts(self) -> None:
+        self._display.banner("DOCTOR")
+        width = max(len(verdict["check"]) for _host, verdict in self._verdicts)
+        for host, verdict in self._verdicts:
+            color = {"ok": "green", "warning": "purple", "failed": "red"}[verdict["verdict"]]
+            self._display.display("%-8s %s  %s  %s" % (verdict["verdict"], host, verdict["check"].ljust(width),
+                                                       verdict["detail"]), color=color)
+            if verdict["fix"]:
+                self._display.display("%s-> %s" % (" " * 9, verdict["fix"]), color=color)
+        failed = sum(verdict["verdict"] == "failed" for _host, verdict in self._verdicts)
+        self._display.display("%d of %d checks failed." % (failed, len(self._verdicts)) if failed
+                              else "Everything works: %d checks." % len(self._verdicts))
+
+    def _show_plans(self) -> None:
         self._display.banner("SITE PLAN: what would change" if self._check else "SITE: what was done")
         if self._plans:
             for line in table(row(host, plan) for host, plan in self._plans):

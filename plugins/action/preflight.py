@@ -1,0 +1,281 @@
+# Copyright: (c) 2026, aistack.observability contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The controller's half of the preflight: variables, the inventory, and what the target's half found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.aistack.observability.plugins.plugin_utils import inventory_model, secrets, spec
+from ansible_collections.aistack.observability.plugins.plugin_utils.inventory_model import ModelError, Service, Site
+from ansible_collections.aistack.observability.plugins.plugin_utils.mixins import MixinError, Mixins
+from ansible_collections.aistack.observability.plugins.plugin_utils.spec import Problem, SERVICES, SHARED
+
+# LoadCredential with a folder, and the sandbox that the units are written for, came by this version.
+MIN_SYSTEMD = 249
+MIN_PYTHON = (3, 9)
+ARCHITECTURES = {"x86_64", "aarch64", "armv7l"}
+
+
+def is_selected(role: str, run_tags: Iterable[str], skip_tags: Iterable[str]) -> bool:
+    """Whether a run with these tags runs a role whose only tag is its name."""
+    if {role, "all", "tagged"} & set(skip_tags):
+        return False
+    return bool({role, "all", "tagged"} & set(run_tags or ["all"]))
+
+
+def concerns(problem: Problem, roles: Iterable[str], all_roles: Iterable[str]) -> bool:
+    """Whether a problem of the inventory concerns a run of these roles. Prometheus depends on everybody's addresses."""
+    owner = next((role for role in sorted(all_roles, key=len, reverse=True) if problem.name.startswith(f"{role}_")), "")
+    return owner in ("", SHARED, *roles) or "prometheus" in roles
+
+
+# -- variables ---------------------------------------------------------------------------------------------------------
+
+
+def variable_problems(specs: spec.Specs, roles: Iterable[str], variables: inventory_model.Variables,
+                      raw: Mapping[str, Any]) -> list[Problem]:
+    """What is wrong with the variables of some roles, as far as the user sets them.
+
+    A role's default follows from other variables, which are checked under their own names.
+    """
+    problems = []
+    for role in roles:
+        options, values = dict(specs.options(role)), {}
+        for name in list(options):
+            if name not in raw:
+                continue
+            if name in specs.defaults(role) and raw[name] == specs.defaults(role)[name]:
+                del options[name]
+                continue
+            try:
+                values[name] = variables[name]
+            except ModelError as error:
+                del options[name]
+                problems += error.problems
+        problems += spec.check_options(options, values)
+    return problems
+
+
+def unknown_names(specs: spec.Specs, roles: Iterable[str], raw: Mapping[str, Any], ignored: Iterable[str]
+                  ) -> list[Problem]:
+    """Names that were meant to be variables of these roles."""
+    names = {name for name, value in raw.items() if name not in set(ignored) and not _is_result(value)}
+    return [problem for role, problem in spec.Names(specs).unknown(names) if role in set(roles)]
+
+
+def _is_result(value: Any) -> bool:
+    """Whether a value was registered by a task, and not set by anybody."""
+    return isinstance(value, Mapping) and "changed" in value and ("failed" in value or "results" in value)
+
+
+def threshold_problems(mixins: Mixins, thresholds: Any) -> list[Problem]:
+    """Thresholds outside of their limits. Names and types are the spec's business."""
+    problems = []
+    known = mixins.thresholds()
+    for name, value in (thresholds if isinstance(thresholds, Mapping) else {}).items():
+        if name in known:
+            try:
+                mixins.values({"thresholds": {name: value}})
+            except MixinError as error:
+                problems.append(Problem(f"observability_thresholds.{name}", str(error).split(f"{name}: ", 1)[-1]))
+    return problems
+
+
+def listen_addresses(specs: spec.Specs, roles: Iterable[str], variables: Mapping[str, Any]
+                     ) -> dict[str, tuple[str, str]]:
+    """{variable: (role, address)} of every listen address that roles have beside those of their services."""
+    result = {}
+    for role in roles:
+        for name in specs.options(role):
+            if name.endswith("_listen_address") and name != f"{role}_listen_address":
+                try:
+                    address = variables.get(name)
+                except ModelError:
+                    continue
+                if isinstance(address, str) and address:
+                    result[name] = (role, address)
+    return result
+
+
+# -- the target --------------------------------------------------------------------------------------------------------
+
+
+def system_problems(target: Mapping[str, Any], architectures: Iterable[str] = ARCHITECTURES) -> list[Problem]:
+    """Why this collection can't serve a system."""
+    problems = []
+    if not target["root"]:
+        problems.append(Problem("become", "the tasks must run as root on this host: set `become: true` in the play or "
+                                          "ansible_become in the inventory"))
+    if not target["systemd"]:
+        problems.append(Problem("systemd", "the first process of this host isn't systemd, which must start and watch "
+                                           "the programs: use a host, or a container, that boots with systemd"))
+    elif target["systemd"] < MIN_SYSTEMD:
+        problems.append(Problem("systemd", f"version {target['systemd']} is too old, {MIN_SYSTEMD} or newer is needed "
+                                           "(Debian 12, Ubuntu 22.04, Enterprise Linux 9): upgrade the system"))
+    if target["architecture"] not in set(architectures):
+        problems.append(Problem("architecture", f"there are no programs for {target['architecture']}; the known "
+                                                f"architectures are {', '.join(sorted(architectures))}"))
+    if tuple(int(part) for part in target["python"].split(".")[:2]) < MIN_PYTHON:
+        problems.append(Problem("python", f"version {target['python']} is too old, "
+                                          f"{'.'.join(map(str, MIN_PYTHON))} or newer is needed: set "
+                                          "ansible_python_interpreter to a newer one"))
+    return problems
+
+
+def foreign_problems(target: Mapping[str, Any], services: Iterable[Service], adopted: Iterable[str]) -> list[Problem]:
+    """Software in our places that isn't ours. A role in ``adopted`` may take over its unit and folder."""
+    problems = []
+    adopted, ours = set(adopted), set(target["ours"])
+    our_units = {f"{component}.service" for component in ours}
+    for service in services:
+        component = service.component
+        if component not in ours and service.role not in adopted:
+            for kind, path in (("unit", target["units"].get(component)), ("folder", target["folders"].get(component))):
+                if path:
+                    package = target["packages"].get(path)
+                    problems.append(Problem(path, (
+                        f"this {kind} belongs to the package {package}: remove it (apt purge {package}, or your "
+                        "distribution's command)" if package else
+                        f"this {kind} isn't ours: move it away") + f", or set {service.role}_adopt to take it over"))
+        for holder in target["ports"].get(str(service.port), ()):
+            if holder["unit"] in our_units or not _overlap(service.listen_address, holder["address"]):
+                continue
+            if service.role in adopted and holder["unit"] == f"{component}.service" and not holder["container"]:
+                continue
+            problems.append(Problem(
+                service.listen_variable, f"port {service.port} is held by {_holder(holder)}: stop that, or choose "
+                f"another port{_adoption(service, holder)}"))
+    return problems
+
+
+def _overlap(listen_address: str, held: str) -> bool:
+    listens_on = spec.split_address(listen_address)[0]
+    listens_on = "127.0.0.1" if listens_on == "localhost" else listens_on
+    return spec.is_wildcard(listens_on) or spec.is_wildcard(held) or listens_on == held
+
+
+def _holder(holder: Mapping[str, str]) -> str:
+    if holder["container"]:
+        return f"the container {holder['container']}"
+    if holder["process"]:
+        return f"{holder['process']}" + (f" ({holder['unit']})" if holder["unit"] else "")
+    return "a process that can't be seen from here"
+
+
+def _adoption(service: Service, holder: Mapping[str, str]) -> str:
+    """How what runs there can be kept, where it can."""
+    if service.role.endswith("_exporter"):
+        return (f", or keep it and have it scraped with {SERVICES}: {{{service.name}: {{exporter_url: "
+                f"http://{service.listen_address}/metrics}}}}")
+    if holder["unit"] == f"{service.component}.service":
+        return f", or set {service.role}_adopt to take it over"
+    return ""
+
+
+# -- the action --------------------------------------------------------------------------------------------------------
+
+
+class ActionModule(ActionBase):
+    _supports_check_mode = True
+    _VALID_ARGS = frozenset()
+
+    def run(self, tmp=None, task_vars=None):
+        result = super().run(tmp, task_vars)
+        if self._task.args:
+            raise AnsibleActionFail("preflight takes no options: what it checks follows from the inventory and the "
+                                    "run's tags")
+        host = task_vars["inventory_hostname"]
+        self.specs, mixins = spec.Specs(load=self._load_defaults), Mixins()
+        # A variable may refer to the default of another one, whose role isn't in the preflight's own play.
+        raw = {name: value for role in self.specs.roles() for name, value in self.specs.defaults(role).items()}
+        raw |= task_vars
+        templar = self._templar.copy_with_new_env(available_variables=raw)
+        site = inventory_model.from_ansible(raw, templar.template, mixins)
+        variables = site.variables(host)
+        selected = [role for role in self.specs.roles()
+                    if is_selected(role, raw.get("ansible_run_tags") or (), raw.get("ansible_skip_tags") or ())]
+
+        problems, roles, services = [], [], []
+        try:
+            roles = [role for role in site.roles(host) if role in selected]
+            problems += [problem for problem in site.problems(host, self._left_out(raw))
+                         if concerns(problem, roles, self.specs.roles())]
+            services = [service for service in site.derive(host)[0] if service.component and service.role in roles
+                        and variables.get(f"{service.role}_state") != "absent"]
+        except ModelError as error:
+            problems += error.problems
+        problems += self._variables(roles, site, mixins, variables, raw)
+        target = self._look(services, task_vars)
+        if target.get("target"):
+            adopted = [role for role in roles if _true(variables.get(f"{role}_adopt"))]
+            problems += system_problems(target["target"])
+            problems += foreign_problems(target["target"], services, adopted)
+        else:
+            problems.append(Problem("target", f"this host can't be looked at: {target.get('msg', 'no answer')}"))
+
+        names = []
+        if not problems:
+            names, wrong = self._secrets(variables)
+            problems += wrong
+        lines = list(dict.fromkeys(str(problem) for problem in problems))
+        if lines:
+            # The message says it all; what else a failed result holds is printed beneath it.
+            count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
+            return {"failed": True, "msg": "\n".join([f"{count} on {host}, nothing was changed:", *lines])}
+        result.update(changed=bool(names) and not self._task.check_mode, roles=roles, secrets=names,
+                      target=target["target"])
+        return result
+
+    def _load_defaults(self, path) -> Any:
+        return self._loader.load_from_file(str(path), trusted_as_template=True)
+
+    @staticmethod
+    def _left_out(raw: Mapping[str, Any]) -> set[str]:
+        """Hosts of the site that aren't in this play, so that no check of their own speaks for them."""
+        playing = set(raw.get("ansible_play_hosts_all") or ())
+        return {name for group in (inventory_model.OBSERVABILITY, inventory_model.MONITORED)
+                for name in raw["groups"].get(group, ())} - playing
+
+    def _variables(self, roles: list[str], site: Site, mixins: Mixins, variables: inventory_model.Variables,
+                   raw: Mapping[str, Any]) -> list[Problem]:
+        host = raw["inventory_hostname"]
+        problems = variable_problems(self.specs, [SHARED, *roles], variables, raw)
+        try:
+            ignored = variables.get("observability_ignored_variables") or []
+            thresholds = variables.get("observability_thresholds")
+        except ModelError:
+            return problems  # which has said so already
+        problems += unknown_names(self.specs, [SHARED, *roles], raw, ignored if isinstance(ignored, list) else [])
+        wrong = {problem.name for problem in problems}
+        problems += [problem for problem in threshold_problems(mixins, thresholds) if problem.name not in wrong]
+        others = listen_addresses(self.specs, site.roles(host), variables)
+        problems += site.clashes(host, roles, others)
+        return problems
+
+    def _look(self, services: list[Service], task_vars: Mapping[str, Any]) -> Mapping[str, Any]:
+        arguments = {"components": sorted({service.component for service in services}),
+                     "ports": sorted({service.port for service in services})}
+        return self._execute_module(module_name="aistack.observability.preflight", module_args=arguments,
+                                    task_vars=task_vars)
+
+    def _secrets(self, variables: inventory_model.Variables) -> tuple[list[str], list[Problem]]:
+        """(names of the secrets that were generated or would be, what is wrong)."""
+        try:
+            if not any(variables.get(secret.variable) for secret in secrets.SECRETS.values()):
+                return [], []
+            store = secrets.Store(secrets.store_path(variables), self._loader._vault)
+            names = store.missing(variables) if self._task.check_mode else store.generate(variables)
+            store.web_login(variables, check_mode=self._task.check_mode)
+        except secrets.SecretError as error:
+            return [], [Problem("secrets", str(error))]
+        return names, []
+
+
+def _true(value: Any) -> bool:
+    return str(value).lower() in ("true", "yes", "on", "1", "y", "t")

@@ -1,0 +1,276 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, aistack.observability contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: doctor
+short_description: Is the site really working? Asks every running part and says what to do
+version_added: 0.1.0
+author: aistack.observability contributors (@aistack)
+description:
+  - On every host, compares each component with what was placed (files, programs, unit) and asks it its own question.
+  - On the observability host, asks Prometheus whether every target answers, its rules evaluate and its alerts find an
+    Alertmanager, and asks Alertmanager whether notifications leave the house.
+  - Changes nothing.
+attributes:
+  check_mode:
+    support: full
+    description: Nothing is changed in any case.
+  diff_mode:
+    support: none
+    description: Nothing is changed.
+  platform:
+    platforms: posix
+    support: full
+    description: Linux with systemd 249 or newer.
+options:
+  prometheus:
+    description: How to reach Prometheus; left out on hosts without it.
+    type: dict
+    suboptions: &reach
+      url:
+        description: Address on this host.
+        type: str
+        required: true
+      login:
+        description: Basic authentication, C(username) and C(password).
+        type: dict
+      tls:
+        description: Certificates, as paths on the target.
+        type: dict
+  alertmanager:
+    description: How to reach Alertmanager; left out on hosts without it.
+    type: dict
+    suboptions: *reach
+  receivers:
+    description: Names of the notification channels that are configured, none means that nobody is told.
+    type: list
+    elements: str
+    default: []
+  outside_watchdog:
+    description: Is there a receiver outside of this house that notices when the watchdog falls silent?
+    type: bool
+    default: false
+  wait:
+    description: Seconds that targets and rules have to settle, such as right after an installation.
+    type: int
+    default: 0
+"""
+
+EXAMPLES = r"""
+- name: Is it really working?
+  aistack.observability.doctor:
+    prometheus: {url: "http://127.0.0.1:9090"}
+    alertmanager: {url: "http://127.0.0.1:9093"}
+    receivers: [email]
+    outside_watchdog: true
+"""
+
+RETURN = r"""
+verdicts:
+  description: One entry a check.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    check:
+      description: What was looked at.
+      type: str
+    verdict:
+      description: C(ok), C(warning) or C(failed).
+      type: str
+    detail:
+      description: What was found.
+      type: str
+    fix:
+      description: What to do, empty where nothing is to be done.
+      type: str
+healthy:
+  description: No check failed.
+  returned: always
+  type: bool
+"""
+
+import http.client
+import json
+import os
+import time
+from urllib.parse import quote
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.aistack.observability.plugins.module_utils.component import files, health, release, unit
+from ansible_collections.aistack.observability.plugins.module_utils.component.errors import ComponentError
+from ansible_collections.aistack.observability.plugins.module_utils.component.generations import (
+    STATE_ROOT, Generations)
+
+NO_ANSWER = (OSError, http.client.HTTPException, ValueError, KeyError)
+
+
+class Verdicts:
+    def __init__(self):
+        self.entries = []
+
+    def add(self, check, problem, fix="", detail="", warning=False):
+        """*problem* is empty where all is well."""
+        self.entries.append({"check": check, "verdict": "ok" if not problem else "warning" if warning else "failed",
+                             "detail": problem or detail, "fix": fix if problem else ""})
+
+
+class Api:
+    """One of the two servers, asked for JSON."""
+
+    def __init__(self, reach):
+        self.url = reach["url"].rstrip("/")
+        self._client = health.Http(reach.get("login"), reach.get("tls"))
+
+    def get(self, path):
+        code, text = self._client.ask(self.url + path)
+        if code != 200:
+            raise OSError("%s%s answered %d" % (self.url, path, code))
+        return json.loads(text)
+
+    def metrics(self):
+        return self._client.ask(self.url + "/metrics")[1]
+
+    def query(self, expression):
+        return self.get("/api/v1/query?query=%s" % quote(expression))["data"]["result"]
+
+
+def components(verdicts):
+    """Every component of ours on this host: as it was placed, running, and answering."""
+    try:
+        names = sorted(name for name in os.listdir(STATE_ROOT)
+                       if os.path.islink(os.path.join(STATE_ROOT, name, "proven")))
+    except OSError:
+        names = []
+    for name in names:
+        generations = Generations(name)
+        try:
+            manifest = generations.proven().manifest
+        except ComponentError as error:
+            verdicts.add("component %s" % name, error.message, "restore %s/%s from a backup" % (STATE_ROOT, name))
+            continue
+        program = manifest.get("program") or {}
+        verdicts.add("component %s" % name, _trouble(generations, manifest),
+                     "run the playbook with --tags %s; --check --diff shows what it would mend" % manifest["family"],
+                     "%s, generation %d" % (program.get("version") or "no program", manifest["generation"]))
+
+
+def _trouble(generations, manifest):
+    if generations.intent():
+        return "a run was interrupted and has not been made good yet"
+    for record in manifest["files"]:
+        if files.Found(record["path"]).sha256 != record["sha256"]:
+            return "%s is not as it was placed" % record["path"]
+    program = manifest.get("program") or {}
+    if program.get("folder"):
+        damaged = release.damaged(program)
+        if damaged:
+            return "the program's file %s is not as it was placed" % damaged
+    if manifest.get("unit"):
+        status = unit.Status(manifest["unit"])
+        if not status.running:
+            return "%s is %s (%s)" % (manifest["unit"], status.active, status.sub)
+        try:
+            health.ask(manifest["unit"], dict(manifest.get("answers") or {}, within=10))
+        except health.Unhealthy as error:
+            return error.message
+    return ""
+
+
+def prometheus(verdicts, api, wait):
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            found = _prometheus(api)
+        except NO_ANSWER as error:
+            found = [("Prometheus", "does not answer: %s" % error, "see journalctl -u prometheus", "")]
+        if not any(problem for _check, problem, _fix, _detail in found) or time.monotonic() > deadline:
+            break
+        time.sleep(1)
+    for check, problem, fix, detail in found:
+        verdicts.add(check, problem, fix, detail)
+
+
+def _prometheus(api):
+    found = []
+    targets = api.get("/api/v1/targets?state=active")["data"]["activeTargets"]
+    down = ["%s %s (%s)" % (item["labels"].get("service"), item["labels"].get("instance"),
+                            item.get("lastError") or item["health"]) for item in targets if item["health"] != "up"]
+    found.append(("Prometheus: targets", "; ".join(down), "see the service and its exporter on that host",
+                  "%d of %d up" % (len(targets) - len(down), len(targets))))
+    groups = api.get("/api/v1/rules")["data"]["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    broken = ["%s: %s" % (rule["name"], rule.get("lastError") or rule["health"]) for rule in rules
+              if rule["health"] != "ok"]
+    found.append(("Prometheus: rules", "; ".join(broken[:5]), "see runbook of the mixin, or your extra rules",
+                  "%d rules evaluate" % len(rules)))
+    active = api.get("/api/v1/alertmanagers")["data"]["activeAlertmanagers"]
+    found.append(("Prometheus: Alertmanager", "" if active else "no Alertmanager is connected",
+                  "see journalctl -u alertmanager", "%d connected" % len(active)))
+    watchdog = [alert for alert in api.get("/api/v1/alerts")["data"]["alerts"]
+                if alert["labels"].get("alertname") == "Watchdog" and alert["state"] == "firing"]
+    found.append(("Prometheus: watchdog", "" if watchdog else "the Watchdog alert does not fire",
+                  "rules are not evaluated: see the Prometheus log", "fires"))
+    services = api.query("service:up")
+    dead = ["%s on %s" % (item["metric"].get("service"), item["metric"].get("instance"))
+            for item in services if float(item["value"][1]) != 1]
+    found.append(("Services", "down: %s" % ", ".join(dead) if dead else "", "the runbook of ServiceDown",
+                  "%d up" % len(services)))
+    return found
+
+
+def alertmanager(verdicts, api, receivers, outside_watchdog, wait):
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            alerts = api.get("/api/v2/alerts?filter=alertname%3D%22Watchdog%22")
+            failed = health.metric(_summed(api.metrics(), "alertmanager_notifications_failed_total"), "sum")
+        except NO_ANSWER as error:
+            verdicts.add("Alertmanager", "does not answer: %s" % error, "see journalctl -u alertmanager")
+            return
+        if alerts or time.monotonic() > deadline:
+            break
+        time.sleep(1)
+    verdicts.add("Alertmanager: alerts arrive", "" if alerts else "the Watchdog alert did not arrive",
+                 "see the Prometheus log for failed notifications", "the Watchdog is there")
+    verdicts.add("Alertmanager: delivery", "%d notifications failed since its start" % failed if failed else "",
+                 "see journalctl -u alertmanager for the reason", "no notification failed", warning=True)
+    verdicts.add("Notifications", "" if receivers else "no channel is configured: nobody is told of an alert",
+                 "set observability_notifications (email, slack, discord or webhooks)", ", ".join(receivers))
+    verdicts.add("Outside watchdog", "" if outside_watchdog else "if this host dies, nobody notices",
+                 "set observability_notifications.watchdog.url to a service outside of this house that alarms when "
+                 "its calls stop", "its calls leave the house")
+
+
+def _summed(text, name):
+    """All samples of one metric added up, as a sample of its own."""
+    total = sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name + "{"))
+    return "sum %s" % total
+
+
+def main():
+    reach = {"type": "dict", "options": {"url": {"type": "str", "required": True}, "login": {"type": "dict"},
+                                         "tls": {"type": "dict"}}}
+    module = AnsibleModule(
+        argument_spec={"prometheus": reach, "alertmanager": reach,
+                       "receivers": {"type": "list", "elements": "str", "default": []},
+                       "outside_watchdog": {"type": "bool", "default": False},
+                       "wait": {"type": "int", "default": 0}},
+        supports_check_mode=True, no_log=True)
+    verdicts = Verdicts()
+    components(verdicts)
+    if module.params["prometheus"]:
+        prometheus(verdicts, Api(module.params["prometheus"]), module.params["wait"])
+    if module.params["alertmanager"]:
+        alertmanager(verdicts, Api(module.params["alertmanager"]), module.params["receivers"],
+                     module.params["outside_watchdog"], module.params["wait"])
+    failed = [entry for entry in verdicts.entries if entry["verdict"] == "failed"]
+    module.exit_json(changed=False, verdicts=verdicts.entries, healthy=not failed)
+
+
+if __name__ == "__main__":
+    main()

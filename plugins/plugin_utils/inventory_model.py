@@ -1,0 +1,514 @@
+# Copyright: (c) 2026, aistack.observability contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The site as the inventory describes it: which services and roles are on which host, and how they reach each other.
+
+Everything follows from two groups, from variables and from the mixins' scrape.yml; nothing comes from facts of a host
+or from the hosts of a play, so a run with ``--limit`` or ``--tags`` derives the same site. It knows nothing of Ansible.
+
+    observability   hosts that run Prometheus and Alertmanager; they are always watched too
+    monitored       the other hosts to watch
+
+Every service has a name on its host, which becomes the label ``service``, and a type, the mixin's name. A mixin says
+where its service is: on every host, on observability hosts, or where ``monitored_services`` names it.
+"""
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible_collections.aistack.observability.plugins.plugin_utils import spec
+from ansible_collections.aistack.observability.plugins.plugin_utils.spec import Problem, SERVICES
+
+OBSERVABILITY, MONITORED = "observability", "monitored"
+
+# Roles whose web pages the shared login protects, and where Prometheus reads that login's password.
+WEB_LOGIN_ROLES = ("prometheus", "alertmanager")
+WEB_PASSWORD_FILE = "/run/credentials/prometheus.service/web_password"
+
+# A component's name, its unit and its folders are made from a service's name.
+SERVICE_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+
+# What every entry of monitored_services takes beside the options of its mixin.
+COMMON_OPTIONS = {
+    "type": {
+        "type": "str",
+        "description": "What kind of service it is: the name of a mixin. The entry's own name by default.",
+    },
+    "exporter_url": {
+        "type": "str",
+        "description": "Full address of the metrics of an exporter that already runs, in Docker for example. It is "
+                       "scraped as it is, and no exporter of ours is installed for this service.",
+    },
+    "exporter_listen_address": {
+        "type": "str",
+        "description": "Where our exporter for this service listens, host:port.",
+    },
+}
+
+
+QUESTIONS = ("services", "roles", "scrape_configs", "rules", "alertmanagers", "silence", "secret", "web_login")
+
+
+class ModelError(ValueError):
+    """The inventory can't be turned into a site. Holds every problem that was found."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+@dataclass(frozen=True)
+class Service:
+    """One watched service of one host."""
+
+    host: str
+    name: str
+    type: str
+    role: str
+    component: str            # the component of ours that serves its metrics; empty when an adopted exporter does
+    listen_address: str       # where that component listens; empty likewise
+    listen_variable: str      # the variable that says so, for messages
+    exporter_url: str = ""    # the adopted exporter's metrics
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def port(self) -> int:
+        return spec.split_address(self.listen_address)[1]
+
+
+class Site:
+    """The derivation. ``variables(host)`` gives a host's variables, with values already templated."""
+
+    def __init__(self, groups: Mapping[str, Iterable[str]], variables: Callable[[str], Mapping[str, Any]],
+                 mixins: Mapping[str, Mapping[str, Any]]) -> None:
+        # Sorted, so that the order in which an inventory source lists its hosts changes no file.
+        self.observability = sorted(set(groups.get(OBSERVABILITY) or ()))
+        self.hosts = sorted(set(self.observability) | set(groups.get(MONITORED) or ()))
+        self.mixins = mixins
+        self.variables = variables
+        self._cache: dict[str, tuple[list[Service], list[Problem]]] = {}
+
+    # -- what is where -------------------------------------------------------------------------------------------------
+
+    def derive(self, host: str) -> tuple[list[Service], list[Problem]]:
+        """The services of a host, as far as its variables describe any, and what is wrong with those variables."""
+        if host not in self._cache:
+            self._cache[host] = _Host(self, host).derive() if host in self.hosts else ([], [])
+        return self._cache[host]
+
+    def services(self, host: str, kind: str | None = None) -> list[Service]:
+        """The services of a host, or those of one type. Raises ModelError when its variables don't describe them."""
+        services, problems = self.derive(host)
+        if kind is not None:
+            if kind not in self.mixins:
+                raise ModelError([Problem(kind, f"there is no such type of service{spec.nearest(kind, self.mixins)}")])
+            # What is wrong with another role's address is no reason to fail this one.
+            names = (SERVICES, f"{self.mixins[kind]['role']}_")
+            problems = [problem for problem in problems if problem.name.startswith(names)]
+            services = [service for service in services if service.type == kind]
+        if problems:
+            raise ModelError(problems)
+        return services
+
+    def roles(self, host: str) -> list[str]:
+        """The roles that this host needs, in the order of their names."""
+        return sorted({service.role for service in self.derive(host)[0] if service.component})
+
+    def types(self) -> list[str]:
+        """The types of service that the site has somewhere: the mixins that it uses."""
+        return sorted({service.type for host in self.hosts for service in self.services(host)})
+
+    def listen_address(self, host: str, role: str) -> str:
+        """Where a role's (first) component listens on a host; its default where the user's value isn't an address."""
+        given = self.variables(host).get(f"{role}_listen_address")
+        if given and not spec.check_value(f"{role}_listen_address", {"type": "str"}, given):
+            return str(given)
+        return "127.0.0.1:%d" % next(mixin["default_port"] for mixin in self.mixins.values() if mixin["role"] == role)
+
+    def address(self, host: str) -> str:
+        """Under which name or address other hosts reach this one."""
+        variables = self.variables(host)
+        return str(variables.get("observability_address") or variables.get("ansible_host") or host)
+
+    def reach(self, host: str, listen_address: str, seen_from: str) -> str:
+        """host:port of what listens on one host, as another host (or itself) reaches it; empty if it can't."""
+        listens_on, port = spec.split_address(listen_address)
+        if host == seen_from:
+            return spec.join_address("127.0.0.1" if spec.is_wildcard(listens_on) else listens_on, port)
+        if spec.is_loopback(listens_on):
+            return ""
+        return spec.join_address(self.address(host) if spec.is_wildcard(listens_on) else listens_on, port)
+
+    # -- what Prometheus and the components are told -------------------------------------------------------------------
+
+    def scrape_configs(self, host: str) -> list[dict]:
+        """The scrape configs for the Prometheus on this host: one a mixin, or more where targets need other settings."""
+        jobs: dict[str, list[tuple[dict, dict]]] = {}  # job -> [(settings, static config)]
+        problems = []
+        for target in self.hosts:
+            for service in self.services(target):
+                if self.variables(target).get(f"{service.role}_state") == "absent" and not service.exporter_url:
+                    continue
+                mixin = self.mixins[service.type]
+                settings, address = self._scrape(service, mixin, host)
+                if not address:
+                    problems.append(self._unreachable(service, host))
+                    continue
+                static = {"targets": [address], "labels": {"instance": service.host, "service": service.name}}
+                jobs.setdefault(mixin["job"], []).append((settings, static))
+        if problems:
+            raise ModelError(problems)
+        return [config for job in sorted(jobs) for config in _grouped(job, jobs[job])]
+
+    def alertmanagers(self, host: str) -> list[dict]:
+        """Every Alertmanager as this host reaches it: address, scheme and the settings of an HTTP client."""
+        result = []
+        for target in self.observability:
+            address = self.reach(target, self.listen_address(target, "alertmanager"), host)
+            if address and self.variables(target).get("alertmanager_state") != "absent":
+                settings = self._client(target, "alertmanager")
+                result.append({"address": address, "scheme": settings.pop("scheme", "http"), **settings})
+        return result
+
+    def silence(self, host: str, service: str, login: Mapping[str, str] | None = None) -> dict:
+        """The `silence:` mapping of the component that stands for a service; empty when no Alertmanager is in reach."""
+        known = [entry.name for entry in self.derive(host)[0]]
+        if service not in known:
+            raise ModelError([Problem(service, f"there is no such service on {host}{spec.nearest(service, known)}")])
+        alertmanagers = self.alertmanagers(host)
+        if not alertmanagers:
+            return {}
+        silence: dict[str, Any] = {
+            "urls": [f"{entry['scheme']}://{entry['address']}" for entry in alertmanagers],
+            "matchers": {"instance": host, "service": service},
+        }
+        if login:
+            silence["login"] = {"username": login["username"], "password": login["password"]}
+        tls = self._tls(self.observability[0], "alertmanager")
+        if tls:
+            silence["tls"] = {"server_name": self._server_name(self.observability[0], tls)}
+            if tls.get("authority"):
+                silence["tls"]["authority"] = tls["authority"]
+        return silence
+
+    def web_url(self, role: str) -> str:
+        """The address of a web page for people: what the user says, or what the first observability host listens on."""
+        if not self.observability:
+            return ""
+        host = self.observability[0]
+        given = self.variables(host).get(f"{role}_external_url")
+        if given:
+            return str(given).rstrip("/")
+        listen_address = self.listen_address(host, role)
+        wildcard = spec.is_wildcard(spec.split_address(listen_address)[0])
+        address = self.reach(host, listen_address, seen_from="" if wildcard else host)
+        return f"{'https' if self._tls(host, role) else 'http'}://{address}"
+
+    # -- what is wrong -------------------------------------------------------------------------------------------------
+
+    def problems(self, host: str, others: Iterable[str] = ()) -> list[Problem]:
+        """What the inventory says that can't be, for one host.
+
+        An observability host also speaks for ``others``: hosts that its files depend on and that a ``--limit`` leaves
+        out of the run, so that nobody else would say it.
+        """
+        if not self.observability:
+            return [Problem("inventory", "the group `observability` has no host: put the machine that is to run "
+                                         "Prometheus into it, see inventories/example/hosts.yml")]
+        if host not in self.hosts:
+            return [Problem("inventory", f"{host} is in neither of the groups `observability` and `monitored`: put it "
+                                         "into one of them, or leave it out of the run with --limit")]
+        problems = []
+        if len(self.observability) > 1:
+            problems.append(Problem("inventory", f"the group `observability` has {len(self.observability)} hosts "
+                                                 f"({', '.join(self.observability)}); this version serves one: leave "
+                                                 "one there and move the others to the group `monitored`"))
+        names = [host]
+        if host in self.observability:
+            names += sorted((set(others) & set(self.hosts)) - {host})
+        for name in names:
+            services, wrong = self.derive(name)
+            wrong = wrong or [self._unreachable(service, self.observability[0]) for service in services
+                              if not self._scrape(service, self.mixins[service.type], self.observability[0])[1]]
+            problems += wrong if name == host else [Problem(f"{item.name} (of {name})", item.text) for item in wrong]
+        return problems
+
+    def clashes(self, host: str, roles: Iterable[str], more: Mapping[str, tuple[str, str]] | None = None
+                ) -> list[Problem]:
+        """Listen addresses of a host that can't both be, if one of the two belongs to one of ``roles``.
+
+        ``more`` holds other listen addresses of the roles there: {variable: (role, address)}.
+        """
+        taken = {service.listen_variable: (service.role, service.listen_address)
+                 for service in self.derive(host)[0] if service.component}
+        for variable, (role, address) in (more or {}).items():
+            taken.setdefault(variable, (role, address))
+        listeners = []
+        for variable, (role, address) in sorted(taken.items()):
+            try:
+                listeners.append((variable, role, *spec.split_address(address)))
+            except ValueError:
+                continue  # the check of formats says so
+        problems = []
+        for index, (variable, role, listens_on, port) in enumerate(listeners):
+            for other_variable, other_role, other_listens_on, other_port in listeners[:index]:
+                if port != other_port or not ({role, other_role} & set(roles)):
+                    continue
+                if listens_on == other_listens_on or spec.is_wildcard(listens_on) or spec.is_wildcard(other_listens_on):
+                    problems.append(Problem(
+                        variable, f"port {port} is also that of {other_variable} on {host}: give one of the two "
+                                  "another port"))
+        return problems
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _scrape(self, service: Service, mixin: Mapping[str, Any], seen_from: str) -> tuple[dict, str]:
+        """(settings of the scrape config, address) of one target; the address is empty if it is out of reach."""
+        if service.exporter_url:
+            url = urlsplit(service.exporter_url)
+            if service.host != seen_from and spec.is_loopback(url.hostname or ""):
+                return {}, ""
+            settings = {"metrics_path": url.path or "/metrics"}
+            if url.scheme == "https":
+                settings["scheme"] = "https"
+            if url.query:
+                settings["params"] = {}
+                for pair in url.query.split("&"):
+                    name, _equals, value = pair.partition("=")
+                    settings["params"].setdefault(name, []).append(value)
+            port = url.port or (443 if url.scheme == "https" else 80)
+            return settings, spec.join_address(url.hostname or "", port)
+        settings = {"metrics_path": mixin.get("path") or "/metrics"}
+        settings |= self._client(service.host, service.role)
+        return settings, self.reach(service.host, service.listen_address, seen_from)
+
+    def _client(self, host: str, role: str) -> dict:
+        """How Prometheus must speak to a component of ours: scheme, tls_config and basic_auth, where needed."""
+        settings: dict[str, Any] = {}
+        tls = self._tls(host, role)
+        if tls:
+            settings["scheme"] = "https"
+            settings["tls_config"] = {"server_name": self._server_name(host, tls)}
+            if tls.get("authority"):
+                settings["tls_config"]["ca_file"] = tls["authority"]
+        login = self.variables(host).get("observability_web_login") or {}
+        if role in WEB_LOGIN_ROLES and login:
+            settings["basic_auth"] = {"username": login.get("username", ""), "password_file": WEB_PASSWORD_FILE}
+        return settings
+
+    def _tls(self, host: str, role: str) -> Mapping[str, Any]:
+        return self.variables(host).get(f"{role}_web_tls") or {}
+
+    def _server_name(self, host: str, tls: Mapping[str, Any]) -> str:
+        # A certificate is made out to a name, and on its own host a component is reached under 127.0.0.1.
+        return str(tls.get("server_name") or host)
+
+    def _unreachable(self, service: Service, prometheus: str) -> Problem:
+        if service.exporter_url:
+            return Problem(f"{SERVICES}.{service.name}.exporter_url",
+                           f"is a loopback address of {service.host}, which Prometheus on {prometheus} can't reach: "
+                           "publish the exporter on an address of that host and write that")
+        return Problem(service.listen_variable,
+                       f"{service.component} on {service.host} listens on {service.listen_address}, which Prometheus on "
+                       f"{prometheus} can't reach: set {service.listen_variable} to an address of that host in a "
+                       f"network that you trust, for example 192.0.2.10:{service.port}")
+
+
+class _Host:
+    """Works out the services of one host."""
+
+    def __init__(self, site: Site, name: str) -> None:
+        self.site = site
+        self.name = name
+        self.mixins = site.mixins
+        self.problems: list[Problem] = []
+        self.ports: set[int] = set()
+
+    def derive(self) -> tuple[list[Service], list[Problem]]:
+        fixed = [name for name, mixin in sorted(self.mixins.items()) if mixin["placement"] == "every_host"
+                 or mixin["placement"] == "observability" and self.name in self.site.observability]
+        entries = self._entries()
+        listen = {role: self.site.listen_address(self.name, role)
+                  for role in sorted({mixin["role"] for mixin in self.mixins.values()})}
+        for role in listen:
+            given = self.site.variables(self.name).get(f"{role}_listen_address")
+            self.problems += spec.check_value(f"{role}_listen_address", {"type": "str"}, given) if given else []
+        # Ports that a service may not be given: every mixin's own, and what the user sets on this host. So a service
+        # that comes or goes moves no other one's port.
+        self.ports = {mixin["default_port"] for mixin in self.mixins.values()}
+        self.ports |= {spec.split_address(address)[1] for address in listen.values()}
+        self.ports |= {spec.split_address(entry["exporter_listen_address"])[1] for entry in entries.values()
+                       if entry.get("exporter_listen_address")}
+        services = [self._service(name, entries.pop(name, {"type": name}), listen) for name in fixed]
+        services += [self._service(name, entry, listen) for name, entry in sorted(entries.items())]
+        return services, self.problems
+
+    def _entries(self) -> dict[str, dict]:
+        """The valid entries of monitored_services, each with its type."""
+        declared = self.site.variables(self.name).get(SERVICES)
+        if declared is None:
+            return {}
+        if not isinstance(declared, Mapping):
+            self._problem("", f"expected a mapping of services by name, got {spec.shown('', declared)}; for example "
+                              f"`{SERVICES}: {{ollama: {{}}}}`")
+            return {}
+        entries = {}
+        for name, given in declared.items():
+            entry = self._entry(str(name), {} if given is None else given)
+            if entry is not None:
+                entries[str(name)] = entry
+        return entries
+
+    def _entry(self, name: str, given: Any) -> dict | None:
+        if not SERVICE_NAME.fullmatch(name):
+            return self._problem(name, "a service's name may hold small letters, digits and _ . - only")
+        if not isinstance(given, Mapping):
+            return self._problem(name, f"expected a mapping of options (or {{}} for the defaults), got "
+                                       f"{spec.shown('', given)}")
+        kind = str(given.get("type") or name)
+        selectable = sorted(key for key, mixin in self.mixins.items() if mixin["placement"] == "monitored_services")
+        mixin = self.mixins.get(kind)
+        if mixin is None or mixin["placement"] == "observability" or (mixin["placement"] == "every_host" and kind != name):
+            if kind in self.mixins:
+                return self._problem(name, f"the service {kind} is watched without an entry: remove the line")
+            hint = spec.nearest(kind, selectable) or f"; the types are {', '.join(selectable)}"
+            if given.get("type"):
+                return self._problem(f"{name}.type", f"{kind!r} is not a type of service{hint}")
+            return self._problem(name, f"{kind!r} is not a type of service{hint}; an entry with a name of its own needs "
+                                       "`type:`")
+        if name in self.mixins and name != kind and self.mixins[name]["placement"] != "monitored_services":
+            return self._problem(name, f"this name belongs to the service {name} that is always watched: choose another")
+        options = COMMON_OPTIONS | dict(mixin.get("options") or {})
+        if given.get("container") is not None and (self.name not in self.site.observability
+                                                   or "container" not in options):
+            where = ("works on Prometheus's own host only, because the addresses of Docker's bridges can't be reached "
+                     "from another one" if self.name not in self.site.observability
+                     else f"can't be resolved for services of type {kind}")
+            self._problem(f"{name}.container", f"`container:` {where}: publish the container's port and give the "
+                                               "service's url, or the exporter's exporter_url")
+            given = {key: value for key, value in given.items() if key != "container"}
+        wrong = spec.check_options(options, given, prefix=f"{SERVICES}.{name}.")
+        if given.get("exporter_url") and given.get("exporter_listen_address"):
+            wrong.append(Problem(f"{SERVICES}.{name}", "exporter_url takes an exporter that runs already, and "
+                                                       "exporter_listen_address is for ours: keep one of the two"))
+        self.problems += wrong
+        # With wrong options the service is there all the same, and so is the role that it needs.
+        return {"type": kind} if wrong else {**given, "type": kind}
+
+    def _problem(self, name: str, text: str) -> None:
+        self.problems.append(Problem(f"{SERVICES}.{name}" if name else SERVICES, text))
+
+    def _service(self, name: str, entry: Mapping[str, Any], listen: Mapping[str, str]) -> Service:
+        kind = entry["type"]
+        mixin = self.mixins[kind]
+        role = mixin["role"]
+        options = {key: option["default"] for key, option in (mixin.get("options") or {}).items() if "default" in option}
+        options |= {key: value for key, value in entry.items() if key not in COMMON_OPTIONS}
+        common = {"host": self.name, "name": name, "type": kind, "role": role, "options": options}
+        if entry.get("exporter_url"):
+            return Service(**common, component="", listen_address="", listen_variable="",
+                           exporter_url=entry["exporter_url"])
+        component, address, variable = role, listen[role], f"{role}_listen_address"
+        if name != kind:
+            component = f"{role}@{name}"
+            variable = f"{SERVICES}.{name}.exporter_listen_address"
+        if entry.get("exporter_listen_address"):
+            address, variable = entry["exporter_listen_address"], f"{SERVICES}.{name}.exporter_listen_address"
+        elif name != kind:
+            address = self._next(address)
+        return Service(**common, component=component, listen_address=address, listen_variable=variable)
+
+    def _next(self, address: str) -> str:
+        """The next free port after a role's own, on the same interface."""
+        listens_on, port = spec.split_address(address)
+        while port in self.ports:
+            port += 1
+        self.ports.add(port)
+        return spec.join_address(listens_on, port)
+
+
+def _grouped(job: str, targets: list[tuple[dict, dict]]) -> list[dict]:
+    """Scrape configs of one job. Targets with equal settings share one; a further one keeps the label `job`.
+
+    How often is said once for all of them, in Prometheus's own `global` section.
+    """
+    groups: list[tuple[dict, list[dict]]] = []
+    for settings, static in targets:
+        for known, statics in groups:
+            if known == settings:
+                statics.append(static)
+                break
+        else:
+            groups.append((settings, [static]))
+    configs = []
+    for number, (settings, statics) in enumerate(groups, 1):
+        if number > 1:
+            statics = [{**static, "labels": {"job": job, **static["labels"]}} for static in statics]
+        configs.append({"job_name": job if number == 1 else f"{job}-{number}", **settings, "static_configs": statics})
+    return configs
+
+
+# -- Ansible's variables -----------------------------------------------------------------------------------------------
+
+
+class Variables(Mapping):
+    """A host's variables as plain Python values, each templated when it is asked for."""
+
+    def __init__(self, host: str, raw: Mapping[str, Any], template: Callable[[Any], Any]) -> None:
+        self._host = host
+        self._raw = raw
+        self._template = template
+        self._known: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._known:
+            if name not in self._raw:
+                raise KeyError(name)
+            try:
+                self._known[name] = plain(self._template(self._raw[name]))
+            except Exception as error:  # whatever a template can run into
+                raise ModelError([Problem(name, f"can't be evaluated for {self._host}: {_first_line(error)}")]) from error
+        return self._known[name]
+
+    def __iter__(self):
+        return iter(self._raw)
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._raw
+
+
+def plain(value: Any) -> Any:
+    """A value without Ansible's own types, which template lazily and carry tags."""
+    if isinstance(value, Mapping):
+        return {plain(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    for kind in (str, int, float):
+        if isinstance(value, kind) and not isinstance(value, bool):
+            return kind.__str__(value) if kind is str else kind(value)
+    return value
+
+
+def from_ansible(variables: Mapping[str, Any], template: Callable[[Any], Any], mixins: Any) -> Site:
+    """The site as a task or a lookup sees it. ``template`` is for the task's own host; ``hostvars`` templates others."""
+    own = variables["inventory_hostname"]
+    known: dict[str, Variables] = {}
+
+    def of(host: str) -> Variables:
+        if host not in known:
+            known[host] = (Variables(host, variables, template) if host == own
+                           else Variables(host, variables["hostvars"][host], lambda value: value))
+        return known[host]
+
+    return Site(variables["groups"], of, {name: mixins.scrape(name) for name in mixins.names()})
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0]
