@@ -1,0 +1,233 @@
+# Copyright: (c) 2026, aistack.observability contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How the tests get real servers: the parts of tests/servers that need neither Docker nor a network."""
+
+import hashlib
+import importlib
+import io
+import os
+import pathlib
+import re
+import sys
+import tarfile
+import urllib.error
+import zipfile
+
+import pytest
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "servers"))
+host, model, servers, venv = (importlib.import_module(name) for name in ("host", "model", "servers", "venv"))
+
+RELEASES = servers.load(ROOT / "files" / "releases.yml")
+MANIFEST = servers.load(ROOT / "tests" / "servers" / "manifest.yml")
+SHAPE = {"url": "https://example.org/v{version}/demo-{version}.linux-{arch}.tar.gz", "format": "tar.gz", "strip": 1,
+         "programs": ["demo"]}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("AISTACK_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def job(version="1.0", **changes):
+    return servers.Job("demo", version, "v" + version, {"recipe": "fake", "lacks": "web pages"}, {**SHAPE, **changes})
+
+
+def fake_recipe(_job, _work, tree):
+    path = pathlib.Path(tree, "demo")
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    return "example.org/demo@v1.0"
+
+
+# --- files/releases.yml ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", RELEASES)
+def test_every_release_is_complete(name):
+    entry = RELEASES[name]
+    assert entry["pinned"] in entry["sha256"]
+    assert entry["format"] in ("tar.gz", "tar.zst", "zip", "binary", "wheel")
+    if entry["format"] == "wheel":
+        assert "{version}" in entry["file"]
+    else:
+        assert entry["url"].startswith("https://") and "{version}" in entry["url"] and entry["programs"]
+    for architectures in entry["sha256"].values():
+        assert architectures and set(architectures) <= {"amd64", "arm64", "armv7", "any"}
+        for pin in architectures.values():
+            assert re.fullmatch("[0-9a-f]{64}", pin["value"]) and pin["attested"]
+
+
+def test_no_two_archives_share_a_sum():
+    values = [pin["value"] for entry in RELEASES.values() for one in entry["sha256"].values() for pin in one.values()]
+    assert len(values) == len(set(values))
+
+
+def test_the_manifest_makes_what_the_roles_install():
+    made = servers.jobs(MANIFEST, RELEASES)
+    assert {"prometheus", "alertmanager", "node_exporter", "mailpit", "ollama"} <= {one.name for one in made}
+    for one in made:
+        assert "{" not in one.file
+        if one.row["recipe"] == "go":
+            assert set(one.row["programs"]) == set(one.shape["programs"])
+
+
+# --- archives and the overlay ------------------------------------------------------------------------------------
+
+
+def test_archives_of_the_same_content_are_the_same_bytes(tmp_path):
+    sums = set()
+    for number, names in enumerate((["a", "b"], ["b", "a"])):
+        tree = tmp_path / str(number)
+        tree.mkdir()
+        for name in names:
+            (tree / name).write_text(name)
+            os.utime(tree / name, (number, number))
+        (tree / "a").chmod(0o755)
+        target = tmp_path / f"{number}.tar.gz"
+        servers.pack(str(tree), str(target), SHAPE, "demo-1.0")
+        sums.add(hashlib.sha256(target.read_bytes()).hexdigest())
+    assert len(sums) == 1
+    with tarfile.open(target) as archive:
+        assert [(one.name, oct(one.mode)) for one in archive] == [("demo-1.0/a", "0o755"), ("demo-1.0/b", "0o644")]
+
+
+def test_a_zip_keeps_the_mode(tmp_path):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    fake_recipe(None, None, tree)
+    servers.pack(str(tree), str(tmp_path / "demo.zip"), {"format": "zip"}, "unused")
+    with zipfile.ZipFile(tmp_path / "demo.zip") as archive:
+        (entry,) = archive.infolist()
+    assert (entry.filename, entry.external_attr >> 16) == ("demo", 0o755)
+
+
+def test_what_is_there_is_kept_until_its_recipe_changes(cache):
+    known = servers.obtain(job(), servers.Upstream(), {"fake": fake_recipe})
+    assert servers.record(job()) == known
+    assert servers.record(job(strip=0)) is None
+    (cache / "mirror" / job().file).write_bytes(b"cut off")
+    assert servers.record(job()) is None
+
+
+def test_the_overlay_tells_what_each_archive_is(cache):
+    old, new = job("1.0"), job("1.1")
+    records = {("demo", one.version): servers.obtain(one, servers.Upstream(), {"fake": fake_recipe})
+               for one in (old, new)}
+    entry = servers.overlay([old, new], records, {"demo": {"pinned": "1.1"}})["demo"]
+    assert (entry["pinned"], entry["origin"], entry["lacks"]) == ("1.1", "real", "web pages")
+    assert entry["url"] == "demo-{version}.linux-{arch}.tar.gz"
+    for version in ("1.0", "1.1"):
+        pin = entry["sha256"][version][servers.ARCH]
+        file = entry["url"].format(version=version, arch=servers.ARCH)
+        assert pin["value"] == servers.sha256_of(cache / "mirror" / file)
+    # A version other than the pinned one is the nearest that could be had.
+    entry = servers.overlay([old], {("demo", "1.0"): records["demo", "1.0"]}, {"demo": {"pinned": "1.1"}})["demo"]
+    assert (entry["pinned"], entry["origin"]) == ("1.0", "nearest")
+
+
+# --- upstream ----------------------------------------------------------------------------------------------------
+
+
+def attested(value):
+    return job(sha256={"1.0": {"any": {"value": value, "attested": "two sources agree"}}})
+
+
+def test_upstreams_own_archive_is_taken_where_it_answers(monkeypatch, cache):
+    body = b"upstream's archive"
+    monkeypatch.setattr(servers.urllib.request, "urlopen", lambda url, timeout: io.BytesIO(body))
+    known = servers.obtain(attested(hashlib.sha256(body).hexdigest()), servers.Upstream(), {})
+    assert (known["how"], known["attested"]) == ("fetched", "two sources agree")
+    assert known["source"].startswith("https://example.org/")
+    assert servers.description(attested(""), known) == {"origin": "real"}  # upstream's own lacks nothing
+    with pytest.raises(servers.Trouble, match="sha256"):
+        servers.obtain(attested("0" * 64), servers.Upstream(), {})
+
+
+def test_a_silent_upstream_is_asked_once(monkeypatch):
+    asked = []
+
+    def urlopen(url, timeout):
+        asked.append(url)
+        raise urllib.error.URLError("no such host")
+
+    monkeypatch.setattr(servers.urllib.request, "urlopen", urlopen)
+    upstream = servers.Upstream()
+    for _ in range(2):
+        known = servers.obtain(attested("0" * 64), upstream, {"fake": fake_recipe})
+    assert len(asked) == 1
+    assert (known["source"], known["attested"]) == ("example.org/demo@v1.0", "made here from its source")
+
+
+# --- hosts -------------------------------------------------------------------------------------------------------
+
+
+def test_a_host_gets_what_systemd_needs_and_no_more():
+    argv = host.run_arguments("aistack-r-a", "a", "r", "bookworm", "image", "2", ["8080:80"], ["k=v"])
+    text = " ".join(argv)
+    assert "--privileged" not in text and "--label aistack.run=r" in text and "--label k=v" in text
+    assert "--publish 127.0.0.1:8080:80" in text
+    assert [argv[at + 1] for at, one in enumerate(argv) if one == "--cap-add"] == ["SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE"]
+    assert argv[-1].startswith("mount --make-rshared / && ")
+
+
+@pytest.mark.parametrize("release, cgroup, legacy",
+                         [("bookworm", "1", False), ("trixie", "1", True), ("trixie", "2", False)])
+def test_newer_systemd_is_told_to_accept_cgroup_v1(release, cgroup, legacy):
+    command = host.run_arguments("c", "a", "r", release, "image", cgroup)[-1]
+    assert ("ENABLE_LEGACY" in command) is legacy
+
+
+def test_names_of_hosts():
+    assert host.container_name("r1", "a") == "aistack-r1-a"
+    with pytest.raises(host.Trouble):
+        host.container_name("r1", "a b")
+
+
+def test_the_image_uses_the_machines_mirror():
+    deb822 = "URIs: http://mirror.lan/debian\n# URIs: http://old.lan/debian\nURIs: http://mirror.lan/debian-security\n"
+    assert host.sources(deb822) == ("http://mirror.lan/debian", "http://mirror.lan/debian-security")
+    one_line = "deb [signed-by=/k.gpg] https://mirror.lan/debian/ bookworm main\n"
+    assert host.sources(one_line) == ("https://mirror.lan/debian/", "http://deb.debian.org/debian-security")
+
+
+# --- the Python environment --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("versions, core, expected", [
+    ([(3, 14, 0), (3, 12, 1), (3, 11, 7)], None, ("2.21", (3, 14, 0))),
+    ([(3, 15, 0), (3, 13, 0), (3, 11, 7)], None, ("2.21", (3, 13, 0))),
+    ([(3, 11, 7), (3, 9, 1)], None, ("2.19", (3, 11, 7))),
+    ([(3, 13, 0), (3, 12, 1), (3, 11, 7)], "2.19", ("2.19", (3, 11, 7))),
+    ([(3, 10, 0)], None, None),
+])
+def test_the_python_that_fits(versions, core, expected):
+    chosen = venv.choose([(version, "python") for version in versions], core)
+    assert (chosen and chosen[:2]) == expected
+
+
+# --- the model ---------------------------------------------------------------------------------------------------
+
+
+def test_the_tiny_model_is_always_the_same(tmp_path):
+    sums = set()
+    for name in ("a", "b"):
+        model.make(str(tmp_path / name))
+        sums.add(servers.sha256_of(tmp_path / name))
+    assert len(sums) == 1
+    assert (tmp_path / "a").read_bytes().startswith(b"GGUF")
+
+
+def test_the_overlay_is_read_by_the_collection(cache):
+    """The overlay's shape is the one that plugins/plugin_utils/releases.py reads."""
+    releases = importlib.import_module("ansible_collections.aistack.observability.plugins.plugin_utils.releases")
+    records = {("demo", "1.0"): servers.obtain(job(), servers.Upstream(), {"fake": fake_recipe})}
+    servers.write_overlay(servers.overlay([job()], records, {}))
+    folder = cache / "mirror"
+    assert yaml.safe_load((folder / "releases.yml").read_text())["demo"]["programs"] == ["demo"]
+    resolved = releases.Releases(str(folder / "releases.yml"), str(folder)).release({"name": "demo"})
+    need = resolved["artefacts"][servers.ARCH]
+    assert servers.sha256_of(releases.Releases(mirror=str(folder)).obtain(need)) == need["sha256"]
