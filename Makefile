@@ -3,21 +3,19 @@
 # Development and tests. `make help` lists what there is.
 
 PYTHON ?= python3
-# A lock, so that two makes side by side do not build the same environment.
-VENV = flock .venv.lock $(PYTHON) tests/servers/venv.py
 LINK = .collections/ansible_collections/aistack/observability
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-2.19 link host-image servers clean-hosts
+.PHONY: help venv venv-2.19 link host-image servers clean-hosts demo demo-down test bench docs lint
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: link  ## .venv with the newest Ansible that the newest Python here can run, and all test tools
-	@$(VENV) .venv
+	@$(PYTHON) tests/servers/venv.py .venv
 
 venv-2.19: link  ## .venv-2.19 with the oldest supported Ansible
-	@$(VENV) .venv-2.19 --core 2.19
+	@$(PYTHON) tests/servers/venv.py .venv-2.19 --core 2.19
 
 link: $(LINK)  ## makes this checkout visible to Ansible as the collection aistack.observability
 
@@ -32,3 +30,26 @@ servers: venv  ## the real servers that the tests and the demo run, built or fet
 
 clean-hosts:  ## removes every throwaway host, also those of interrupted runs
 	@$(PYTHON) tests/servers/host.py down --label aistack.run
+
+demo: servers host-image  ## everything from nothing on a throwaway host: a real Ollama, and the site that watches it
+	@.venv/bin/python tests/servers/demo.py up
+
+demo-down:  ## removes the demo's host and all that was generated for it
+	@$(PYTHON) tests/servers/demo.py down
+
+test: venv  ## lint, unit, rule and contract tests, the engine's faults, every Molecule scenario, end to end
+	@.venv/bin/python tests/run.py
+
+bench: servers host-image  ## how long runs take; writes docs/benchmarks.md
+	@.venv/bin/python tests/bench/site.py
+
+docs: venv  ## docs/roles.md from the roles' argument specs
+	@.venv/bin/python docs/roles_page.py > docs/roles.md
+
+lint: venv
+	@PATH=$(CURDIR)/.venv/bin:$$PATH ansible-lint --offline -q
+	@.venv/bin/yamllint --strict .
+	@.venv/bin/ruff check -q .
+	@.venv/bin/mypy --config-file pyproject.toml
+	@PATH=$(CURDIR)/.venv/bin:$$PATH .venv/bin/antsibull-changelog lint
+	@.venv/bin/python docs/roles_page.py | diff -u docs/roles.md - || (echo "docs/roles.md is old: make docs" && false)

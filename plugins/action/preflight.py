@@ -10,11 +10,10 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-
 from ansible_collections.aistack.observability.plugins.plugin_utils import inventory_model, secrets, spec
 from ansible_collections.aistack.observability.plugins.plugin_utils.inventory_model import ModelError, Service, Site
 from ansible_collections.aistack.observability.plugins.plugin_utils.mixins import MixinError, Mixins
-from ansible_collections.aistack.observability.plugins.plugin_utils.spec import Problem, SERVICES, SHARED
+from ansible_collections.aistack.observability.plugins.plugin_utils.spec import SERVICES, SHARED, Problem
 
 # LoadCredential with a folder, and the sandbox that the units are written for, came by this version.
 MIN_SYSTEMD = 249
@@ -35,7 +34,7 @@ def concerns(problem: Problem, roles: Iterable[str], all_roles: Iterable[str]) -
     return owner in ("", SHARED, *roles) or "prometheus" in roles
 
 
-# -- variables ---------------------------------------------------------------------------------------------------------
+# -- variables ---------------------------------------------------------------------------------------------------
 
 
 def variable_problems(specs: spec.Specs, roles: Iterable[str], variables: inventory_model.Variables,
@@ -103,7 +102,7 @@ def listen_addresses(specs: spec.Specs, roles: Iterable[str], variables: Mapping
     return result
 
 
-# -- the target --------------------------------------------------------------------------------------------------------
+# -- the target --------------------------------------------------------------------------------------------------
 
 
 def system_problems(target: Mapping[str, Any], architectures: Iterable[str] = ARCHITECTURES) -> list[Problem]:
@@ -178,7 +177,7 @@ def _adoption(service: Service, holder: Mapping[str, str]) -> str:
     return ""
 
 
-# -- the action --------------------------------------------------------------------------------------------------------
+# -- the action --------------------------------------------------------------------------------------------------
 
 
 class ActionModule(ActionBase):

@@ -25,13 +25,16 @@ options:
       - V(alertmanagers), every Alertmanager in reach, with RV(ignore:address), RV(ignore:scheme) and, where needed,
         RV(ignore:basic_auth) and RV(ignore:tls_config) in Prometheus's words.
       - V(silence), what the engine needs to silence a service while it restarts it. Empty if it can't.
+      - V(reach), how a task on this host asks V(prometheus) and V(alertmanager), each with RV(ignore:url) and, where
+        needed, RV(ignore:login) and RV(ignore:tls).
       - V(secret), a secret as the user gives it or as it was generated.
-      - V(web_login), RV(ignore:username), RV(ignore:password) and RV(ignore:password_hash) (bcrypt, the same from run to
-        run) of the web pages' login. Empty if O(ignore:observability_web_login) is not set.
+      - V(web_login), the login of the web pages as RV(ignore:username), RV(ignore:password) and
+        RV(ignore:password_hash), which is bcrypt's and the same from run to run. Empty if
+        O(ignore:observability_web_login) is not set.
     type: list
     elements: str
     required: true
-    choices: [services, roles, scrape_configs, rules, alertmanagers, silence, secret, web_login]
+    choices: [services, roles, scrape_configs, rules, alertmanagers, silence, reach, secret, web_login]
   type:
     description: With V(services), the type of service that is meant. All types by default.
     type: str
@@ -58,7 +61,6 @@ _raw:
 
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
-
 from ansible_collections.aistack.observability.plugins.plugin_utils import inventory_model, secrets
 from ansible_collections.aistack.observability.plugins.plugin_utils.mixins import MixinError, Mixins
 
@@ -107,10 +109,13 @@ class LookupModule(LookupBase):
         return self._site.alertmanagers(self._host)
 
     def _silence(self):
-        return self._site.silence(self._host, self.get_option("service"), self._web_login_of_alertmanager())
+        return self._site.silence(self._host, self.get_option("service"), self._login())
 
-    def _web_login_of_alertmanager(self):
-        """The engine logs in with the password itself, so its hash isn't worked out."""
+    def _reach(self):
+        return self._site.servers(self._host, self._login())
+
+    def _login(self):
+        """Requests log in with the password itself, so its hash isn't worked out."""
         login = self._own.get("observability_web_login")
         return {"username": login["username"], "password": self._secret("web_password")} if login else None
 

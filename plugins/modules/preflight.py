@@ -196,7 +196,7 @@ def owning_packages(paths, info="/var/lib/dpkg/info"):
     return owners
 
 
-# -- ports -------------------------------------------------------------------------------------------------------------
+# -- ports -------------------------------------------------------------------------------------------------------
 
 
 def address_of(hexadecimal):
@@ -250,9 +250,26 @@ def owners(inodes, first, proc="/proc"):
     return found
 
 
-def unit_pids(component):
+def cgroup_of(pid):
+    """The path of a process's control group, in systemd's own hierarchy."""
+    for line in read("/proc/%s/cgroup" % pid).splitlines():
+        number, controllers, path = line.split(":", 2)
+        if number == "0" or controllers == "name=systemd":
+            return path
+    return ""
+
+
+def cgroup_root():
+    """Where this system's control groups begin: a host that is itself a container may see those around it."""
+    path = cgroup_of(1)
+    return path[:-len("/init.scope")] if path.endswith("/init.scope") else ""
+
+
+def unit_pids(component, root):
     """The processes of one of our units."""
-    return read("/sys/fs/cgroup/system.slice/%s.service/cgroup.procs" % component).split()
+    hierarchies = ("/sys/fs/cgroup", "/sys/fs/cgroup/systemd")
+    return [pid for hierarchy in hierarchies
+            for pid in read("%s%s/system.slice/%s.service/cgroup.procs" % (hierarchy, root, component)).split()]
 
 
 def containers(root="/var/lib/docker/containers"):
@@ -272,11 +289,12 @@ def containers(root="/var/lib/docker/containers"):
         yield name, record.get("Name", "").lstrip("/"), ports
 
 
-def holder(pid, port, address):
+def holder(pid, port, address, root):
     """Who has a port: the process, its unit, and its container if it is in one or forwards to one."""
-    cgroup = read("/proc/%s/cgroup" % pid)
+    cgroup = cgroup_of(pid)
+    cgroup = cgroup[len(root):] if cgroup.startswith(root) else cgroup
     process = read("/proc/%s/comm" % pid).strip()
-    units = re.findall(r"/([^/\n]+\.(?:service|scope))", cgroup)
+    units = re.findall(r"/([^/]+\.(?:service|scope))", cgroup)
     found = {"address": address, "process": process, "unit": units[-1] if units else "", "container": ""}
     inside = CONTAINER_ID.search(cgroup)
     if inside or process == "docker-proxy":
@@ -292,11 +310,12 @@ def port_holders(ports, components):
     if not ports:
         return {}
     sockets = listeners(set(ports))
-    first = [pid for component in components for pid in unit_pids(component)] if sockets else []
+    root = cgroup_root()
+    first = [pid for component in components for pid in unit_pids(component, root)] if sockets else []
     pids = owners(sockets, first) if sockets else {}
     result = {}
     for inode, (port, address) in sorted(sockets.items(), key=lambda item: item[1]):
-        entry = holder(pids[inode], port, address) if inode in pids else \
+        entry = holder(pids[inode], port, address, root) if inode in pids else \
             {"address": address, "process": "", "unit": "", "container": ""}
         if entry not in result.setdefault(str(port), []):
             result[str(port)].append(entry)

@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ansible_collections.aistack.observability.plugins.plugin_utils import spec
-from ansible_collections.aistack.observability.plugins.plugin_utils.spec import Problem, SERVICES
+from ansible_collections.aistack.observability.plugins.plugin_utils.spec import SERVICES, Problem
 
 OBSERVABILITY, MONITORED = "observability", "monitored"
 
@@ -50,7 +50,7 @@ COMMON_OPTIONS = {
 }
 
 
-QUESTIONS = ("services", "roles", "scrape_configs", "rules", "alertmanagers", "silence", "secret", "web_login")
+QUESTIONS = ("services", "roles", "scrape_configs", "rules", "alertmanagers", "silence", "reach", "secret", "web_login")
 
 
 class ModelError(ValueError):
@@ -92,7 +92,7 @@ class Site:
         self.variables = variables
         self._cache: dict[str, tuple[list[Service], list[Problem]]] = {}
 
-    # -- what is where -------------------------------------------------------------------------------------------------
+    # -- what is where --------------------------------------------------------------------------------------------
 
     def derive(self, host: str) -> tuple[list[Service], list[Problem]]:
         """The services of a host, as far as its variables describe any, and what is wrong with those variables."""
@@ -143,10 +143,11 @@ class Site:
             return ""
         return spec.join_address(self.address(host) if spec.is_wildcard(listens_on) else listens_on, port)
 
-    # -- what Prometheus and the components are told -------------------------------------------------------------------
+    # -- what Prometheus and the components are told --------------------------------------------------------------
 
     def scrape_configs(self, host: str) -> list[dict]:
-        """The scrape configs for the Prometheus on this host: one a mixin, or more where targets need other settings."""
+        """The scrape configs for the Prometheus on this host: one a mixin, or more where targets need different
+        settings."""
         jobs: dict[str, list[tuple[dict, dict]]] = {}  # job -> [(settings, static config)]
         problems = []
         for target in self.hosts:
@@ -182,18 +183,33 @@ class Site:
         alertmanagers = self.alertmanagers(host)
         if not alertmanagers:
             return {}
-        silence: dict[str, Any] = {
-            "urls": [f"{entry['scheme']}://{entry['address']}" for entry in alertmanagers],
-            "matchers": {"instance": host, "service": service},
-        }
+        return {"urls": [f"{entry['scheme']}://{entry['address']}" for entry in alertmanagers],
+                "matchers": {"instance": host, "service": service},
+                **self._access(self.observability[0], "alertmanager", login)}
+
+    def servers(self, host: str, login: Mapping[str, str] | None = None) -> dict[str, dict]:
+        """How a task on this host asks Prometheus and Alertmanager: url, and login and tls where needed. One that is
+        out of its reach, or isn't installed, is left out."""
+        result = {}
+        for role in WEB_LOGIN_ROLES:
+            for target in self.observability:
+                address = self.reach(target, self.listen_address(target, role), host)
+                if address and self.variables(target).get(f"{role}_state") != "absent":
+                    url = f"{'https' if self._tls(target, role) else 'http'}://{address}"
+                    result.setdefault(role, {"url": url, **self._access(target, role, login)})
+        return result
+
+    def _access(self, host: str, role: str, login: Mapping[str, str] | None) -> dict:
+        """login and tls of a request to a role's web interface, where needed."""
+        access: dict[str, Any] = {}
         if login:
-            silence["login"] = {"username": login["username"], "password": login["password"]}
-        tls = self._tls(self.observability[0], "alertmanager")
+            access["login"] = {"username": login["username"], "password": login["password"]}
+        tls = self._tls(host, role)
         if tls:
-            silence["tls"] = {"server_name": self._server_name(self.observability[0], tls)}
+            access["tls"] = {"server_name": self._server_name(host, tls)}
             if tls.get("authority"):
-                silence["tls"]["authority"] = tls["authority"]
-        return silence
+                access["tls"]["authority"] = tls["authority"]
+        return access
 
     def web_url(self, role: str) -> str:
         """The address of a web page for people: what the user says, or what the first observability host listens on."""
@@ -208,7 +224,7 @@ class Site:
         address = self.reach(host, listen_address, seen_from="" if wildcard else host)
         return f"{'https' if self._tls(host, role) else 'http'}://{address}"
 
-    # -- what is wrong -------------------------------------------------------------------------------------------------
+    # -- what is wrong --------------------------------------------------------------------------------------------
 
     def problems(self, host: str, others: Iterable[str] = ()) -> list[Problem]:
         """What the inventory says that can't be, for one host.
@@ -264,7 +280,7 @@ class Site:
                                   "another port"))
         return problems
 
-    # -- inside --------------------------------------------------------------------------------------------------------
+    # -- inside ---------------------------------------------------------------------------------------------------
 
     def _scrape(self, service: Service, mixin: Mapping[str, Any], seen_from: str) -> tuple[dict, str]:
         """(settings of the scrape config, address) of one target; the address is empty if it is out of reach."""
@@ -272,7 +288,7 @@ class Site:
             url = urlsplit(service.exporter_url)
             if service.host != seen_from and spec.is_loopback(url.hostname or ""):
                 return {}, ""
-            settings = {"metrics_path": url.path or "/metrics"}
+            settings: dict[str, Any] = {"metrics_path": url.path or "/metrics"}
             if url.scheme == "https":
                 settings["scheme"] = "https"
             if url.query:
@@ -313,8 +329,8 @@ class Site:
                            f"is a loopback address of {service.host}, which Prometheus on {prometheus} can't reach: "
                            "publish the exporter on an address of that host and write that")
         return Problem(service.listen_variable,
-                       f"{service.component} on {service.host} listens on {service.listen_address}, which Prometheus on "
-                       f"{prometheus} can't reach: set {service.listen_variable} to an address of that host in a "
+                       f"{service.component} on {service.host} listens on {service.listen_address}, which Prometheus "
+                       f"on {prometheus} can't reach: set {service.listen_variable} to an address of that host in a "
                        f"network that you trust, for example 192.0.2.10:{service.port}")
 
 
@@ -370,18 +386,20 @@ class _Host:
             return self._problem(name, f"expected a mapping of options (or {{}} for the defaults), got "
                                        f"{spec.shown('', given)}")
         kind = str(given.get("type") or name)
-        selectable = sorted(key for key, mixin in self.mixins.items() if mixin["placement"] == "monitored_services")
         mixin = self.mixins.get(kind)
-        if mixin is None or mixin["placement"] == "observability" or (mixin["placement"] == "every_host" and kind != name):
-            if kind in self.mixins:
-                return self._problem(name, f"the service {kind} is watched without an entry: remove the line")
-            hint = spec.nearest(kind, selectable) or f"; the types are {', '.join(selectable)}"
+        if mixin is None:
+            selectable = sorted(key for key, entry in self.mixins.items() if entry["placement"] == "monitored_services")
+            text = f"{kind!r} is not a type of service" + (
+                spec.nearest(kind, selectable) or f"; the types are {', '.join(selectable)}")
             if given.get("type"):
-                return self._problem(f"{name}.type", f"{kind!r} is not a type of service{hint}")
-            return self._problem(name, f"{kind!r} is not a type of service{hint}; an entry with a name of its own needs "
-                                       "`type:`")
+                return self._problem(f"{name}.type", text)
+            return self._problem(name, f"{text}; an entry with a name of its own needs `type:`")
+        # The machine itself may have an entry, under its own name, because its exporter may be one that runs already.
+        if mixin["placement"] == "observability" or (mixin["placement"] == "every_host" and kind != name):
+            return self._problem(name, f"the service {kind} is watched without an entry: remove the line")
         if name in self.mixins and name != kind and self.mixins[name]["placement"] != "monitored_services":
-            return self._problem(name, f"this name belongs to the service {name} that is always watched: choose another")
+            return self._problem(name, f"this name belongs to the service {name}, which is always watched: choose "
+                                       "another")
         options = COMMON_OPTIONS | dict(mixin.get("options") or {})
         if given.get("container") is not None and (self.name not in self.site.observability
                                                    or "container" not in options):
@@ -399,14 +417,16 @@ class _Host:
         # With wrong options the service is there all the same, and so is the role that it needs.
         return {"type": kind} if wrong else {**given, "type": kind}
 
-    def _problem(self, name: str, text: str) -> None:
+    def _problem(self, name: str, text: str) -> dict | None:
         self.problems.append(Problem(f"{SERVICES}.{name}" if name else SERVICES, text))
+        return None
 
     def _service(self, name: str, entry: Mapping[str, Any], listen: Mapping[str, str]) -> Service:
         kind = entry["type"]
         mixin = self.mixins[kind]
         role = mixin["role"]
-        options = {key: option["default"] for key, option in (mixin.get("options") or {}).items() if "default" in option}
+        defaults = mixin.get("options") or {}
+        options = {key: option["default"] for key, option in defaults.items() if "default" in option}
         options |= {key: value for key, value in entry.items() if key not in COMMON_OPTIONS}
         common = {"host": self.name, "name": name, "type": kind, "role": role, "options": options}
         if entry.get("exporter_url"):
@@ -452,7 +472,7 @@ def _grouped(job: str, targets: list[tuple[dict, dict]]) -> list[dict]:
     return configs
 
 
-# -- Ansible's variables -----------------------------------------------------------------------------------------------
+# -- Ansible's variables -----------------------------------------------------------------------------------------
 
 
 class Variables(Mapping):
@@ -471,7 +491,8 @@ class Variables(Mapping):
             try:
                 self._known[name] = plain(self._template(self._raw[name]))
             except Exception as error:  # whatever a template can run into
-                raise ModelError([Problem(name, f"can't be evaluated for {self._host}: {_first_line(error)}")]) from error
+                reason = str(error).strip().split("\n", 1)[0]
+                raise ModelError([Problem(name, f"can't be evaluated for {self._host}: {reason}")]) from error
         return self._known[name]
 
     def __iter__(self):
@@ -497,7 +518,7 @@ def plain(value: Any) -> Any:
 
 
 def from_ansible(variables: Mapping[str, Any], template: Callable[[Any], Any], mixins: Any) -> Site:
-    """The site as a task or a lookup sees it. ``template`` is for the task's own host; ``hostvars`` templates others."""
+    """The site as a task or a lookup sees it. ``template`` is for its own host; ``hostvars`` templates others."""
     own = variables["inventory_hostname"]
     known: dict[str, Variables] = {}
 
@@ -508,7 +529,3 @@ def from_ansible(variables: Mapping[str, Any], template: Callable[[Any], Any], m
         return known[host]
 
     return Site(variables["groups"], of, {name: mixins.scrape(name) for name in mixins.names()})
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]

@@ -22,7 +22,6 @@ from typing import Any
 import yaml
 from ansible.errors import AnsibleError
 from ansible.parsing.vault import is_encrypted
-
 from ansible_collections.aistack.observability.plugins.plugin_utils import spec
 
 # The folder group_vars is the only one beside an inventory that Ansible never reads as an inventory itself, and no
@@ -86,7 +85,7 @@ class Store:
         self.path = Path(path)
         self.vault = vault
 
-    # -- asking --------------------------------------------------------------------------------------------------------
+    # -- asking ---------------------------------------------------------------------------------------------------
 
     def value(self, name: str, variables: Mapping[str, Any], check_mode: bool = False) -> str:
         """A secret: as the user gives it, or as it was generated."""
@@ -119,7 +118,7 @@ class Store:
         kept = self._read()[0] if wanted else {}
         return [name for name in wanted if not kept.get(name)]
 
-    # -- generating ----------------------------------------------------------------------------------------------------
+    # -- generating -----------------------------------------------------------------------------------------------
 
     def generate(self, variables: Mapping[str, Any]) -> list[str]:
         """Make what is missing, once however many hosts ask at the same time. Returns the names."""
@@ -139,7 +138,7 @@ class Store:
                               "or name another place with observability_secrets_file") from error
         return names
 
-    # -- inside --------------------------------------------------------------------------------------------------------
+    # -- inside ---------------------------------------------------------------------------------------------------
 
     @staticmethod
     def _secret(name: str) -> Secret:

@@ -38,7 +38,8 @@ ROLES = Path(__file__).resolve().parents[2] / "roles"
 SHARED = "observability"  # the role that owns the shared variables
 SERVICES = "monitored_services"
 
-SECRET_NAME = re.compile(r"(^|_)(passwords?|passphrase|secrets?|tokens?|credentials?|(api|private|access|account)?_?key)$")
+SECRET_NAME = re.compile(
+    r"(^|_)(passwords?|passphrase|secrets?|tokens?|credentials?|(api|private|access|account)?_?key)$")
 # A webhook's address is the secret itself, and any address may carry a login.
 SECRET_PLACE = re.compile(r"(^|[._])(webhook_url$|webhooks?\b|watchdog\b)")
 LOGIN_IN_ADDRESS = re.compile(r"://[^/\s]*@")
@@ -60,7 +61,7 @@ class Problem(NamedTuple):
         return f"{self.name}: {self.text}"
 
 
-# -- addresses ---------------------------------------------------------------------------------------------------------
+# -- addresses ---------------------------------------------------------------------------------------------------
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -86,7 +87,7 @@ def is_loopback(host: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
-# -- formats -----------------------------------------------------------------------------------------------------------
+# -- formats -----------------------------------------------------------------------------------------------------
 
 DURATION = re.compile(r"0|(?=\d)(\d+y)?(\d+w)?(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?")
 SIZE = re.compile(r"0|\d+(\.\d+)?([KMGTPE]i?)?B")
@@ -129,7 +130,7 @@ FORMATS: list[tuple[re.Pattern, Callable[[str], Any], str]] = [
 ]
 
 
-# -- specs -------------------------------------------------------------------------------------------------------------
+# -- specs -------------------------------------------------------------------------------------------------------
 
 
 def _load(path: Path) -> Any:
@@ -194,7 +195,7 @@ def shown(name: str, value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "…'"
 
 
-# -- checks ------------------------------------------------------------------------------------------------------------
+# -- checks ------------------------------------------------------------------------------------------------------
 
 
 def check_options(options: Mapping[str, dict], values: Mapping[str, Any], prefix: str = "",
@@ -298,7 +299,7 @@ def _type_hint(kind: str, name: str, value: Any) -> str:
     return ""
 
 
-# -- names -------------------------------------------------------------------------------------------------------------
+# -- names -------------------------------------------------------------------------------------------------------
 
 
 class Names:

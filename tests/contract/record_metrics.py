@@ -68,7 +68,7 @@ def main(mixin, urls):
         "metrics": [{"name": name, "type": family["type"], "labels": sorted(family["labels"]), "help": family["help"]}
                     for name, family in sorted(catalogue.items())],
     }
-    text = yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=80, allow_unicode=True)
+    text = yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=70, allow_unicode=True)
     (MIXINS / mixin / "metrics.yml").write_text(HEAD + text, encoding="utf-8")
     print(f"{mixin}: {len(catalogue)} metrics of {program} {version}")
 

@@ -164,29 +164,58 @@ def machine_apt_options():
     return "".join(line + "\n" for line in lines if wanted.match(line))
 
 
-def customise(tree, release, main, security, options):
+def customise(tree, release):
     """What the bare system needs to be a host for tests."""
-
-    def write(path, text):
+    main, security = sources(machine_sources())
+    files = {
+        "etc/apt/sources.list": (
+            f"deb {main} {release} main\ndeb {main} {release}-updates main\ndeb {security} {release}-security main\n"
+        ),
+        "etc/apt/apt.conf.d/90machine": machine_apt_options(),
+        "etc/dpkg/dpkg.cfg.d/small": "path-exclude=/usr/share/doc/*\npath-exclude=/usr/share/man/*\n",
+        "etc/machine-id": "",  # every host makes its own
+    }
+    for path, text in files.items():
         path = os.path.join(tree, path)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "w", encoding="utf-8") as handle:
             handle.write(text)
-
-    write(
-        "etc/apt/sources.list",
-        f"deb {main} {release} main\ndeb {main} {release}-updates main\ndeb {security} {release}-security main\n",
-    )
-    write("etc/apt/apt.conf.d/90machine", options)
-    write("etc/dpkg/dpkg.cfg.d/small", "path-exclude=/usr/share/doc/*\npath-exclude=/usr/share/man/*\n")
-    write("etc/machine-id", "")
+    units = os.path.join(tree, "etc/systemd/system")
+    os.makedirs(units, exist_ok=True)
     for unit in MASKED:
-        link = os.path.join(tree, "etc/systemd/system", unit)
-        if not os.path.lexists(link):
-            os.symlink("/dev/null", link)
+        if not os.path.lexists(os.path.join(units, unit)):
+            os.symlink("/dev/null", os.path.join(units, unit))
+
+
+def bootstrap(work, release, tag):
+    """The image from Debian's packages alone; needs root."""
+    need("debootstrap", "debootstrap")
+    say(f"{tag}: building with debootstrap, about a minute")
+    tree = os.path.join(work, "tree")
+    main, _ = sources(machine_sources())
+    run("debootstrap", "--variant=minbase", "--include=" + ",".join(PACKAGES), release, tree, main)
+    customise(tree, release)
     for folder in ("var/cache/apt/archives", "var/lib/apt/lists"):
         shutil.rmtree(os.path.join(tree, folder), ignore_errors=True)
         os.makedirs(os.path.join(tree, folder, "partial"))
+    with subprocess.Popen(["tar", "-C", tree, "-c", "."], stdout=subprocess.PIPE) as packed:
+        run("docker", "import", "--change", "ENV container=docker", "-", tag, stdin=packed.stdout)
+
+
+def extend(work, release, tag):
+    """The image from Debian's own image."""
+    say(f"{tag}: building from debian:{release}-slim")
+    customise(os.path.join(work, "tree"), release)
+    with open(os.path.join(work, "Dockerfile"), "w", encoding="utf-8") as handle:
+        handle.write(
+            f"FROM debian:{release}-slim\n"
+            "ENV container=docker\n"
+            f"RUN apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "
+            f"{' '.join(PACKAGES)} && rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb "
+            "/usr/sbin/policy-rc.d /etc/apt/sources.list.d/debian.sources\n"
+            "COPY tree/ /\n"
+        )
+    run("docker", "build", "--quiet", "--tag", tag, work)
 
 
 def image_tag(release):
@@ -207,19 +236,11 @@ def image(release):
     with lock("image-" + release):
         if image_exists(tag):
             return tag
-        if os.geteuid() != 0:
-            raise Trouble(f"The image {tag} is missing, and only root can build it (debootstrap).")
-        need("debootstrap", "debootstrap")
         started = time.monotonic()
-        main, security = sources(machine_sources())
-        say(f"{tag}: building with debootstrap, about a minute")
         work = tempfile.mkdtemp(prefix="image-", dir=cache_folder())
         try:
-            tree = os.path.join(work, "tree")
-            run("debootstrap", "--variant=minbase", "--include=" + ",".join(PACKAGES), release, tree, main)
-            customise(tree, release, main, security, machine_apt_options())
-            with subprocess.Popen(["tar", "-C", tree, "-c", "."], stdout=subprocess.PIPE) as packed:
-                run("docker", "import", "--change", "ENV container=docker", "-", tag, stdin=packed.stdout)
+            # From scratch where that is possible: it needs no image registry.
+            (bootstrap if os.geteuid() == 0 else extend)(work, release, tag)
         finally:
             shutil.rmtree(work, ignore_errors=True)
         say(f"{tag}: built in {time.monotonic() - started:.0f} s")

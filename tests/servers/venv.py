@@ -9,6 +9,7 @@ It finds a Python that fits, installs the pinned requirements, and does nothing 
 """
 
 import argparse
+import fcntl
 import glob
 import hashlib
 import os
@@ -75,6 +76,23 @@ def is_current(folder, core):
         return False
 
 
+def make(folder, wanted):
+    chosen = choose(pythons(), wanted)
+    if chosen is None:
+        spans = ", ".join(f"ansible-core {core}: Python {a}.{b} to {c}.{d}" for core, ((a, b), (c, d)) in CORES.items())
+        sys.exit(f"No Python with the venv module was found that can run Ansible ({spans}).")
+    core, version, path = chosen
+    print(f"{folder}: Python {'.'.join(map(str, version))}, ansible-core {core}", flush=True)
+    subprocess.run([path, "-m", "venv", "--clear", folder], check=True)
+    python = os.path.join(folder, "bin", "python")
+    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    for name in requirements(core):
+        install += ["-r", name]
+    subprocess.run(install, check=True)
+    with open(os.path.join(folder, ".stamp"), "w", encoding="utf-8") as handle:
+        handle.write(stamp(core))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder")
@@ -83,20 +101,10 @@ def main():
 
     if is_current(args.folder, args.core):
         return
-    chosen = choose(pythons(), args.core)
-    if chosen is None:
-        spans = ", ".join(f"ansible-core {core}: Python {a}.{b} to {c}.{d}" for core, ((a, b), (c, d)) in CORES.items())
-        sys.exit(f"No Python with the venv module was found that can run Ansible ({spans}).")
-    core, version, path = chosen
-    print(f"{args.folder}: Python {'.'.join(map(str, version))}, ansible-core {core}", flush=True)
-    subprocess.run([path, "-m", "venv", "--clear", args.folder], check=True)
-    python = os.path.join(args.folder, "bin", "python")
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    for name in requirements(core):
-        install += ["-r", name]
-    subprocess.run(install, check=True)
-    with open(os.path.join(args.folder, ".stamp"), "w", encoding="utf-8") as handle:
-        handle.write(stamp(core))
+    with open(args.folder.rstrip("/") + ".lock", "w", encoding="utf-8") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if not is_current(args.folder, args.core):  # another run may have made it meanwhile
+            make(args.folder, args.core)
 
 
 if __name__ == "__main__":

@@ -7,17 +7,18 @@ from ansible_collections.aistack.observability.plugins.plugin_utils.inventory_mo
 from ansible_collections.aistack.observability.plugins.plugin_utils.mixins import Mixins
 
 MIXINS = {
-    "host": {"job": "node", "role": "node_exporter", "placement": "every_host", "default_port": 9100, "path": "/metrics"},
+    "host": {"job": "node", "role": "node_exporter", "placement": "every_host", "default_port": 9100,
+             "path": "/metrics"},
     "prometheus": {"job": "prometheus", "role": "prometheus", "placement": "observability", "default_port": 9090,
                    "path": "/metrics"},
     "alertmanager": {"job": "alertmanager", "role": "alertmanager", "placement": "observability", "default_port": 9093,
                      "path": "/metrics"},
     "ollama": {"job": "ollama", "role": "ollama_exporter", "placement": "monitored_services", "default_port": 9877,
                "path": "/metrics", "options": {"url": {"type": "str", "default": "http://127.0.0.1:11434"}}},
-    "gpu": {"job": "gpu", "role": "gpu_exporter", "placement": "monitored_services", "default_port": 9879, "path": "/metrics",
-            "options": {"devices": {"type": "list", "elements": "str"}}},
-    "n8n": {"job": "n8n", "role": "n8n_exporter", "placement": "monitored_services", "default_port": 9880, "path": "/metrics",
-            "options": {"container": {"type": "str"}}},
+    "gpu": {"job": "gpu", "role": "gpu_exporter", "placement": "monitored_services", "default_port": 9879,
+            "path": "/metrics", "options": {"devices": {"type": "list", "elements": "str"}}},
+    "n8n": {"job": "n8n", "role": "n8n_exporter", "placement": "monitored_services", "default_port": 9880,
+            "path": "/metrics", "options": {"container": {"type": "str"}}},
 }
 BOX, GPU = "monitor.lan", "gpu1.lan"
 
@@ -45,7 +46,7 @@ def addresses(model, host=BOX):
     return {service.name: (service.component, service.listen_address) for service in model.services(host)}
 
 
-# -- services and their ports --------------------------------------------------------------------------------------------
+# -- services and their ports ------------------------------------------------------------------------------------
 
 
 def test_single_box():
@@ -129,7 +130,7 @@ def test_what_is_absent_is_not_scraped():
     assert "ollama_exporter" in model.roles(BOX)  # the role is what removes it
 
 
-# -- more hosts ----------------------------------------------------------------------------------------------------------
+# -- more hosts --------------------------------------------------------------------------------------------------
 
 
 def test_targets_on_another_host():
@@ -179,7 +180,7 @@ def test_groups_that_cannot_be(observability, host, words):
     assert words in str(site(observability=observability).problems(host)[0])
 
 
-# -- how Prometheus connects ---------------------------------------------------------------------------------------------
+# -- how Prometheus connects -------------------------------------------------------------------------------------
 
 
 LOGIN = {"observability_web_login": {"username": "admin"}}
@@ -226,6 +227,16 @@ def test_silence():
         model.silence(BOX, "bigg")
 
 
+def test_servers():
+    model = site({"prometheus_web_tls": {"certificate": "/c", "authority": "/ca.pem"}}, REACHABLE)
+    assert model.servers(BOX, {"username": "a", "password": "b", "password_hash": "c"}) == {
+        "prometheus": {"url": "https://127.0.0.1:9090", "login": {"username": "a", "password": "b"},
+                       "tls": {"server_name": BOX, "authority": "/ca.pem"}},
+        "alertmanager": {"url": "http://127.0.0.1:9093", "login": {"username": "a", "password": "b"}}}
+    assert model.servers(GPU) == {}
+    assert set(site({"prometheus_state": "absent"}).servers(BOX)) == {"alertmanager"}
+
+
 @pytest.mark.parametrize(("variables", "url"), [
     ({}, "http://127.0.0.1:9090"), ({"prometheus_listen_address": "0.0.0.0:80"}, "http://monitor.lan:80"),
     ({"prometheus_listen_address": "192.0.2.1:80"}, "http://192.0.2.1:80"),
@@ -242,7 +253,7 @@ def test_types_in_use():
     assert "ollama" not in site().types()
 
 
-# -- what is refused -----------------------------------------------------------------------------------------------------
+# -- what is refused ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("entries", "name", "words"), [
@@ -339,4 +350,5 @@ def test_the_real_mixins_make_a_site():
     model = Site({"observability": [BOX]}, lambda host: services(ollama={}),
                  {name: mixins.scrape(name) for name in mixins.names()})
     assert model.problems(BOX) == []
-    assert {"node", "prometheus", "alertmanager", "ollama"} <= {config["job_name"] for config in model.scrape_configs(BOX)}
+    jobs = {config["job_name"] for config in model.scrape_configs(BOX)}
+    assert {"node", "prometheus", "alertmanager", "ollama"} <= jobs

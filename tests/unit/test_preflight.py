@@ -19,7 +19,7 @@ from ansible_collections.aistack.observability.plugins.plugin_utils.inventory_mo
 COLLECTIONS = Path(preflight.__file__).parents[5]
 
 
-# -- tags ----------------------------------------------------------------------------------------------------------------
+# -- tags --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("run", "skip", "selected"), [
@@ -32,7 +32,7 @@ def test_selection(run, skip, selected):
     assert preflight.is_selected("prometheus", run, skip) is selected
 
 
-# -- what the target's answer means --------------------------------------------------------------------------------------
+# -- what the target's answer means ------------------------------------------------------------------------------
 
 
 FOUND = {"root": True, "systemd": 252, "architecture": "x86_64", "python": "3.11.2", "ours": [], "units": {},
@@ -72,7 +72,8 @@ def held(address="127.0.0.1", process="prometheus", unit="prometheus.service", c
 
 
 def test_a_distributions_package_is_refused():
-    found = {"units": {"prometheus": UNIT}, "folders": {"prometheus": "/etc/prometheus"}, "packages": {UNIT: "prometheus"}}
+    found = {"units": {"prometheus": UNIT}, "folders": {"prometheus": "/etc/prometheus"},
+             "packages": {UNIT: "prometheus"}}
     assert foreign(**found) == [
         f"{UNIT}: this unit belongs to the package prometheus: remove it (apt purge prometheus, or your distribution's "
         "command), or set prometheus_adopt to take it over",
@@ -115,7 +116,7 @@ def test_overlap(listens, held_on, overlap):
     assert preflight._overlap(listens, held_on) is overlap
 
 
-# -- the target's half ---------------------------------------------------------------------------------------------------
+# -- the target's half -------------------------------------------------------------------------------------------
 
 
 def test_a_listening_socket_is_found_with_its_process():
@@ -133,7 +134,8 @@ def test_a_listening_socket_is_found_with_its_process():
 
 def test_ipv6_addresses():
     assert target.address_of("0" * 32) == "::"
-    assert target.address_of("00000000000000000000000001000000" if sys.byteorder == "little" else "0" * 31 + "1") == "::1"
+    one = "01000000" if sys.byteorder == "little" else "00000001"
+    assert target.address_of("0" * 24 + one) == "::1"
 
 
 def made_up_proc(root, inode, pids):
@@ -162,7 +164,8 @@ def test_our_own_processes_are_asked_first(tmp_path):
 def container(root, identity, name, host_port):
     (root / identity).mkdir(parents=True)
     ports = {"9090/tcp": [{"HostIp": "127.0.0.1", "HostPort": host_port}], "9/tcp": None}
-    (root / identity / "config.v2.json").write_text(json.dumps({"Name": "/" + name, "NetworkSettings": {"Ports": ports}}))
+    record = {"Name": "/" + name, "NetworkSettings": {"Ports": ports}}
+    (root / identity / "config.v2.json").write_text(json.dumps(record))
 
 
 def test_containers_by_dockers_own_records(tmp_path):
@@ -178,13 +181,19 @@ def test_containers_by_dockers_own_records(tmp_path):
     ("0::/system.slice/docker-" + "a" * 64 + ".scope\n", "prometheus", ("docker-" + "a" * 64 + ".scope", "prom")),
     ("0::/system.slice/docker-" + "b" * 64 + ".scope\n", "x", ("docker-" + "b" * 64 + ".scope", "b" * 12)),
     ("0::/system.slice/docker.service\n", "docker-proxy", ("docker.service", "prom")),
-    ("1:name=systemd:/docker/" + "a" * 64 + "\n", "x", ("", "prom")),
+    ("4:memory:/x\n1:name=systemd:/docker/" + "a" * 64 + "\n", "x", ("", "prom")),
+    # A host that is a container itself, and one of its own containers
+    ("0::/docker/" + "c" * 64 + "/system.slice/prometheus.service\n", "prometheus", ("prometheus.service", "")),
+    ("0::/docker/" + "c" * 64 + "/docker/" + "a" * 64 + "\n", "x", ("", "prom")),
     ("0::/user.slice/user-0.slice/session-1.scope\n", "python3", ("session-1.scope", "")),
 ])
 def test_who_holds_a_port(monkeypatch, cgroup, process, expected):
-    monkeypatch.setattr(target, "read", lambda path: cgroup if path.endswith("cgroup") else process + "\n")
+    root = "/docker/" + "c" * 64 if "c" * 64 in cgroup else ""
+    files = {"/proc/1/cgroup": "0::%s/init.scope\n" % root, "/proc/10/cgroup": cgroup, "/proc/10/comm": process + "\n"}
+    monkeypatch.setattr(target, "read", files.__getitem__)
     monkeypatch.setattr(target, "containers", lambda: [("a" * 64, "prom", {9090})])
-    found = target.holder("10", 9090, "127.0.0.1")
+    assert target.cgroup_root() == root
+    found = target.holder("10", 9090, "127.0.0.1", target.cgroup_root())
     assert (found["unit"], found["container"]) == expected
 
 
@@ -203,13 +212,13 @@ def test_debian_packages(tmp_path):
     (tmp_path / "prometheus.list").write_text("/.\n/etc/prometheus\n/lib/systemd/system/prometheus.service\n")
     (tmp_path / "alertmanager:amd64.list").write_text("/usr/lib/systemd/system/alertmanager.service\n")
     (tmp_path / "prometheus.md5sums").write_text("/etc/other\n")
-    paths = ["/etc/prometheus", "/usr/lib/systemd/system/prometheus.service", "/lib/systemd/system/alertmanager.service",
-             "/etc/other"]
+    paths = ["/etc/prometheus", "/usr/lib/systemd/system/prometheus.service",
+             "/lib/systemd/system/alertmanager.service", "/etc/other"]
     assert target.owning_packages(paths, str(tmp_path)) == {
         paths[0]: "prometheus", paths[1]: "prometheus", paths[2]: "alertmanager"}
 
 
-# -- the whole -----------------------------------------------------------------------------------------------------------
+# -- the whole ---------------------------------------------------------------------------------------------------
 
 PLAY = [{
     "hosts": "observability:monitored", "gather_facts": False, "any_errors_fatal": True, "tags": ["always"],
@@ -233,16 +242,15 @@ class Project:
 
     def __init__(self, folder):
         self.folder = folder
-        self.hosts = {"observability": {"hosts": {"box": {}}}, "monitored": {"hosts": {}}}
+        self.hosts = {"observability": {"hosts": {}}, "monitored": {"hosts": {}}}
         self.shared = {}
+        self.host()
 
     def host(self, name="box", group="observability", **variables):
         self.hosts[group]["hosts"][name] = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable,
                                             **variables}
 
     def run(self, *arguments, found=FOUND, play=PLAY):
-        if not self.hosts["observability"]["hosts"].get("box") and "box" in self.hosts["observability"]["hosts"]:
-            self.host()
         inventory = self.folder / "inventory"
         (inventory / "group_vars").mkdir(parents=True, exist_ok=True)
         (inventory / "hosts.yml").write_text(yaml.safe_dump(self.hosts))
@@ -256,10 +264,10 @@ class Project:
         (self.folder / "play.yml").write_text(yaml.safe_dump(task))
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
         environment |= {"ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS), "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml",
-                        "ANSIBLE_LOCAL_TEMP": str(self.folder / "tmp"), "ANSIBLE_REMOTE_TEMP": str(self.folder / "rtmp"),
-                        "ANSIBLE_NOCOLOR": "1", "COLUMNS": "500"}
-        done = subprocess.run([sys.executable, "-m", "ansible", "playbook", "-i", str(inventory), "play.yml", *arguments],
-                              cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
+                        "ANSIBLE_LOCAL_TEMP": str(self.folder / "tmp"),
+                        "ANSIBLE_REMOTE_TEMP": str(self.folder / "remote"), "ANSIBLE_NOCOLOR": "1", "COLUMNS": "500"}
+        command = [sys.executable, "-m", "ansible", "playbook", "-i", str(inventory), "play.yml", *arguments]
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
         self.output = done.stdout + done.stderr
         return done.returncode
 

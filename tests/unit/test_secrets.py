@@ -106,7 +106,8 @@ def test_a_closed_store_is_said_so(path, lib, message):
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize("content", ["- hunter2\n", "web_password: {a: hunter2}\n", "hunter2: [\n", "web_password: 12345\n"])
+@pytest.mark.parametrize("content", [
+    "- hunter2\n", "web_password: {a: hunter2}\n", "hunter2: [\n", "web_password: 12345\n"])
 def test_a_broken_store_is_not_overwritten_and_not_quoted(path, content):
     path.parent.mkdir()
     path.write_text(content)

@@ -170,7 +170,8 @@ def test_a_host_gets_what_systemd_needs_and_no_more():
     text = " ".join(argv)
     assert "--privileged" not in text and "--label aistack.run=r" in text and "--label k=v" in text
     assert "--publish 127.0.0.1:8080:80" in text
-    assert [argv[at + 1] for at, one in enumerate(argv) if one == "--cap-add"] == ["SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE"]
+    added = {argv[at + 1] for at, one in enumerate(argv) if one == "--cap-add"}
+    assert added == {"SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE"}
     assert argv[-1].startswith("mount --make-rshared / && ")
 
 
@@ -185,6 +186,44 @@ def test_names_of_hosts():
     assert host.container_name("r1", "a") == "aistack-r1-a"
     with pytest.raises(host.Trouble):
         host.container_name("r1", "a b")
+
+
+@pytest.fixture
+def containers(monkeypatch):
+    """Two runs, each with a host `a`; returns the ids that were removed."""
+    there = {"1" * 64: ("r1", "a"), "2" * 64: ("r2", "a")}
+    removed = []
+
+    def find(*filters):
+        found = set(there)
+        for kind, _, value in (one.partition("=") for one in filters):
+            found &= {
+                identity for identity, (run, name) in there.items()
+                if (kind == "name" and re.search(value, f"/aistack-{run}-{name}"))
+                or (kind == "id" and identity.startswith(value))
+                or (kind == "label" and value in (f"{host.LABEL_RUN}={run}", f"{host.LABEL_NAME}={name}"))
+            }
+        return sorted(found)
+
+    monkeypatch.setattr(host, "engine_answers", lambda: True)
+    monkeypatch.setattr(host, "find", find)
+    monkeypatch.setattr(host, "remove", removed.extend)
+    monkeypatch.delenv("AISTACK_RUN", raising=False)
+    return removed
+
+
+@pytest.mark.parametrize("run, name", [("r2", "a"), ("", "aistack-r2-a"), ("", "2" * 12), ("r1", "aistack-r2-a")])
+def test_down_removes_the_one_that_is_meant(containers, monkeypatch, run, name):
+    if run:
+        monkeypatch.setenv("AISTACK_RUN", run)
+    host.down(name, [])
+    assert containers == ["2" * 64]
+
+
+def test_down_does_not_guess_between_runs(containers):
+    with pytest.raises(host.Trouble, match="AISTACK_RUN"):
+        host.down("a", [])
+    assert containers == []
 
 
 def test_the_image_uses_the_machines_mirror():

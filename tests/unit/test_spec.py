@@ -125,7 +125,8 @@ def test_ordinary_values_are_shown_and_cut():
 
 
 @pytest.mark.parametrize(("address", "expected"), [
-    ("127.0.0.1:1", ("127.0.0.1", 1)), (":9090", ("", 9090)), ("[::]:9090", ("::", 9090)), ("a.b-c:65535", ("a.b-c", 65535)),
+    ("127.0.0.1:1", ("127.0.0.1", 1)), (":9090", ("", 9090)), ("[::]:9090", ("::", 9090)),
+    ("a.b-c:65535", ("a.b-c", 65535)),
 ])
 def test_split_address(address, expected):
     assert spec.split_address(address) == expected
@@ -169,7 +170,7 @@ def test_other_names_are_nobodys_business(name):
     assert spec.Names(FakeSpecs()).unknown([name]) == []
 
 
-# -- the specs that this collection ships --------------------------------------------------------------------------------
+# -- the specs that this collection ships ------------------------------------------------------------------------
 
 
 SPECS = spec.Specs()

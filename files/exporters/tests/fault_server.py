@@ -63,6 +63,12 @@ def silent(conn: socket.socket) -> None:
         conn.recv(1)
 
 
+def stops_in_chunks(conn: socket.socket) -> None:
+    """Begin a chunked answer and fall silent."""
+    chunked(b"[", end=False)(conn)
+    silent(conn)
+
+
 def drip(conn: socket.socket) -> None:
     """A byte now and then: every read is in time, the whole never."""
     for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b" " * 1000:

@@ -128,7 +128,8 @@ def test_size_vram_must_be_right() -> None:
 
 
 def test_empty_lists() -> None:
-    for document in ({"models": []}, {"models": None}):
+    documents: list[Any] = [{"models": []}, {"models": None}]
+    for document in documents:
         assert parse_tags(document) == ()
         assert parse_ps(document, NOW) == ()
 

@@ -133,7 +133,7 @@ def test_hung_ollama_holds_nothing_up(ollama: FaultServer, start: Start) -> None
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_end_it_at_once(ollama: FaultServer, start: Start, number: int) -> None:
     exporter = start("--ollama.url", ollama.url)
-    with socket.create_connection(tuple(exporter.url[len("http://") :].split(":"))) as held:  # type: ignore[arg-type]
+    with socket.create_connection(tuple(exporter.url[len("http://") :].split(":"))) as held:
         held.sendall(b"GET /metrics HTTP/1.1\r\n")
         began = time.monotonic()
         assert exporter.end(number) == 0

@@ -54,7 +54,7 @@ def test_request(ollama: FaultServer) -> None:
     [
         ("timeout", fault.silent),
         ("timeout", fault.drip),
-        ("timeout", lambda conn: (fault.chunked(b"[", end=False)(conn), fault.silent(conn))),
+        ("timeout", fault.stops_in_chunks),
         ("timeout", fault.never_final),
         ("connect", fault.raw(b"")),
         ("connect", fault.reset_in_body),

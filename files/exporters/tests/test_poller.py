@@ -20,7 +20,6 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from ollama_exporter import client
 from ollama_exporter.client import REASONS, Client, parse_address
 from ollama_exporter.collector import GAUGES, MAX_MODELS, OllamaCollector
 from ollama_exporter.poller import ENDPOINTS, Poller
@@ -286,7 +285,7 @@ def test_name_lookup_that_hangs(ollama: FaultServer, monkeypatch: pytest.MonkeyP
         release.wait(30)
         raise socket.gaierror(-3, "Temporary failure in name resolution")
 
-    monkeypatch.setattr(client.socket, "getaddrinfo", hang)
+    monkeypatch.setattr("ollama_exporter.client.socket.getaddrinfo", hang)
     poller = poller_of(ollama.url)
     began = time.monotonic()
     poller.poll()

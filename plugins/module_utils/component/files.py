@@ -81,12 +81,12 @@ class Found:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.type = "missing"
         self.content = b""
         self.mode = self.uid = self.gid = -1
         try:
             info = os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
-            self.type = "missing"
             return
         self.mode, self.uid, self.gid = stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid
         if stat.S_ISREG(info.st_mode):
@@ -99,6 +99,14 @@ class Found:
             self.type = "directory"
         else:
             self.type = "other"
+
+    @classmethod
+    def imagined(cls, path: str, content: bytes | None = None, mode: int = -1, uid: int = -1, gid: int = -1) -> Found:
+        """What will lie there once something is put back; without *content* nothing."""
+        found = cls.__new__(cls)
+        found.path, found.type = path, "missing" if content is None else "file"
+        found.content, found.mode, found.uid, found.gid = content or b"", mode, uid, gid
+        return found
 
     @property
     def sha256(self) -> str:
@@ -116,21 +124,32 @@ def fsync_directory(path: str) -> None:
         os.close(handle)
 
 
-def write(path: str, content: bytes, mode: int, owner: str = "root", group: str = "root") -> None:
-    """Replace *path* in one step; after a kill it holds the old content or the new one."""
-    folder = os.path.dirname(path)
-    handle, temporary = tempfile.mkstemp(prefix=".aistack-", dir=folder)
+def prepare(path: str, content: bytes, mode: int, owner: str = "root", group: str = "root", component: str = "") -> str:
+    """Write the new content beside *path*, complete and on disk; :func:`commit` then needs no room any more."""
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            set_rights(stream.fileno(), mode, owner, group)
-            os.fsync(stream.fileno())
-        os.rename(temporary, path)
-    except BaseException:
-        _unlink_quietly(temporary)
-        raise
-    fsync_directory(folder)
+        handle, temporary = tempfile.mkstemp(prefix=_temporary_prefix(component), dir=os.path.dirname(path))
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                set_rights(stream.fileno(), mode, owner, group)
+                os.fsync(stream.fileno())
+        except BaseException:
+            _unlink_quietly(temporary)
+            raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+    return temporary
+
+
+def commit(temporary: str, path: str) -> None:
+    """Put a prepared file in its place in one step; after a kill there is the old file or the new one."""
+    os.rename(temporary, path)
+    fsync_directory(os.path.dirname(path))
+
+
+def write(path: str, content: bytes, mode: int, owner: str = "root", group: str = "root", component: str = "") -> None:
+    commit(prepare(path, content, mode, owner, group, component), path)
 
 
 def set_rights(target, mode: int, owner: str, group: str) -> None:
@@ -145,11 +164,21 @@ def set_rights(target, mode: int, owner: str, group: str) -> None:
 
 def link(target: str, path: str) -> None:
     """Point the symbolic link *path* at *target* in one step."""
-    temporary = "%s.new" % path
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, "%s%s" % (_temporary_prefix(), name))
     _unlink_quietly(temporary)
     os.symlink(target, temporary)
-    os.rename(temporary, path)
+    commit(temporary, path)
+
+
+def unlink(path: str) -> bool:
+    """Remove a file or link; a folder that somebody put in its place stays. True where there was one."""
+    try:
+        os.unlink(path)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return False
     fsync_directory(os.path.dirname(path))
+    return True
 
 
 def remove(path: str) -> bool:
@@ -178,15 +207,21 @@ def remove_empty(path: str) -> bool:
     return True
 
 
-def sweep_temporaries(folder: str) -> None:
-    """Remove what a killed run left of :func:`write` and :func:`link` in *folder*."""
+def sweep_temporaries(folder: str, component: str = "") -> None:
+    """Remove what a killed run left of :func:`prepare` and :func:`link` in *folder*; those of one component only,
+    for another run may be at work there on another one."""
     try:
         names = os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return
     for name in names:
-        if name.startswith(".aistack-"):
+        if name.startswith(_temporary_prefix(component)):
             _unlink_quietly(os.path.join(folder, name))
+
+
+def _temporary_prefix(component: str = "") -> str:
+    # No component's name holds a tilde, so none is the beginning of another's.
+    return ".aistack-%s~" % component
 
 
 def _unlink_quietly(path: str) -> None:

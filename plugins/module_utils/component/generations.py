@@ -7,10 +7,13 @@ Below ``/var/lib/aistack/<component>/`` (root alone):
 
     generations/<n>/manifest.json   what generation n placed, and how it is asked
     generations/<n>/files/<i>       the contents, by their index in the manifest
+    generations/<n>/foreign/<i>     what lay in our places before, files that weren't ours
     proven -> generations/<n>       the last generation that answered its question
-    intent.json                     there while a switch is under way: where from, where to, how far
+    intent.json                     there while a run changes things: how far it is, and what it makes on the way
     snapshots/<n>/                  data as it was before generation n was started
     saved/<time>/                   files of ours that were changed by hand, before they were mended
+
+A numbered folder is always complete: it comes and goes by a rename.
 """
 from __future__ import annotations
 
@@ -19,14 +22,14 @@ import fcntl
 import json
 import os
 import shutil
-import subprocess
 import time
 
-from . import files
+from . import command, files
 from .errors import ComponentError
 
 STATE_ROOT = "/var/lib/aistack"
-LOCK_ROOT = "/run/lock"
+# Not /run/lock: everyone may write there, and so could keep us out.
+LOCK_ROOT = "/run/aistack"
 LOCK_WAIT_SECONDS = 900
 KEEP = 3
 
@@ -53,6 +56,15 @@ class Generation:
     def records(self) -> dict[str, dict]:
         return {record["path"]: record for record in self.manifest["files"]}
 
+    def foreign(self) -> dict[str, files.Found]:
+        """Files that weren't ours and lay in the places of this generation's."""
+        result = {}
+        for index, record in enumerate(self.manifest.get("foreign") or []):
+            with open(os.path.join(self.folder, "foreign", str(index)), "rb") as handle:
+                result[record["path"]] = files.Found.imagined(record["path"], handle.read(), record["mode"],
+                                                              record["uid"], record["gid"])
+        return result
+
 
 class Generations:
     def __init__(self, name: str) -> None:
@@ -67,9 +79,11 @@ class Generations:
 
         A reader (check mode) places nothing: without a lock file nobody can be writing.
         """
-        path = os.path.join(LOCK_ROOT, "aistack-%s.lock" % self.name)
+        path = os.path.join(LOCK_ROOT, "%s.lock" % self.name)
         try:
-            handle = os.open(path, os.O_RDWR if reading else os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if not reading:
+                os.makedirs(LOCK_ROOT, mode=0o700, exist_ok=True)
+            handle = os.open(path, os.O_RDWR if reading else os.O_RDWR | os.O_CREAT, 0o600)
         except FileNotFoundError:
             yield
             return
@@ -85,8 +99,10 @@ class Generations:
                             "another run has been working on %s for %d minutes: see what holds %s (fuser -v), end "
                             "it, then run again" % (self.name, LOCK_WAIT_SECONDS // 60, path)) from None
                     time.sleep(0.2)
+            command.kept_open.add(handle)
             yield
         finally:
+            command.kept_open.discard(handle)
             os.close(handle)
 
     # -- generations -----------------------------------------------------------------------------------------------
@@ -95,11 +111,15 @@ class Generations:
         return os.path.join(self.root, "generations", str(number))
 
     def numbers(self) -> list[int]:
+        return sorted(int(name) for name in _names(os.path.join(self.root, "generations")) if name.isdigit())
+
+    @property
+    def recorded(self) -> bool:
+        """Does anything here tell of a component that is, or was about to be, on this host?"""
         try:
-            names = os.listdir(os.path.join(self.root, "generations"))
+            return set(os.listdir(self.root)) != {"saved"}
         except FileNotFoundError:
-            return []
-        return sorted(int(name) for name in names if name.isdigit())
+            return False
 
     def load(self, number: int) -> Generation:
         folder = self._folder(number)
@@ -121,41 +141,67 @@ class Generations:
         for folder in (STATE_ROOT, self.root, os.path.join(self.root, "generations")):
             os.makedirs(folder, mode=0o700, exist_ok=True)
 
-    def store(self, manifest: dict, wanted: list[files.Wanted]) -> Generation:
-        """Write the next generation, complete and on disk before anything is switched."""
-        self.prepare()
-        number = max(self.numbers() or [0]) + 1
-        manifest = dict(manifest, generation=number, files=[item.record() for item in wanted])
+    def next_number(self) -> int:
+        return max(self.numbers() or [0]) + 1
+
+    def store(self, number: int, manifest: dict, wanted: list[files.Wanted], foreign: list[files.Found]) -> Generation:
+        """Write generation *number*, complete and on disk before anything is switched."""
+        manifest = dict(manifest, generation=number, files=[item.record() for item in wanted],
+                        foreign=[{"path": item.path, "mode": item.mode, "uid": item.uid, "gid": item.gid}
+                                 for item in foreign])
         folder = self._folder(number)
         partial = folder + ".partial"
         files.remove(partial)
-        os.makedirs(os.path.join(partial, "files"), mode=0o700)
-        for index, item in enumerate(wanted):
-            files.write(os.path.join(partial, "files", str(index)), item.content, 0o600)
-        files.write(os.path.join(partial, "manifest.json"),
-                    json.dumps(manifest, sort_keys=True, indent=1).encode(), 0o600)
+        for part, items in (("files", wanted), ("foreign", foreign)):
+            os.makedirs(os.path.join(partial, part), mode=0o700)
+            for index, item in enumerate(items):
+                files.write(os.path.join(partial, part, str(index)), item.content, 0o600)
+        generation = Generation(partial, manifest)
+        self.amend(generation)
         os.rename(partial, folder)
         files.fsync_directory(os.path.dirname(folder))
-        return Generation(folder, manifest)
+        generation.folder = folder
+        return generation
+
+    @staticmethod
+    def amend(generation: Generation) -> None:
+        files.write(os.path.join(generation.folder, "manifest.json"),
+                    json.dumps(generation.manifest, sort_keys=True, indent=1).encode(), 0o600)
+
+    def abandoned(self, intent: dict) -> Generation:
+        """The generation that an interrupted run was about to prove; an empty one if it didn't get that far."""
+        if intent["to"] in self.numbers():
+            return self.load(intent["to"])
+        return Generation("", {"generation": intent["to"], "files": []})
 
     def prove(self, generation: Generation) -> None:
         files.link(os.path.join("generations", str(generation.number)), self._proven_link)
 
     def discard(self, number: int) -> None:
-        files.remove(self._folder(number))
         files.remove(self.snapshot_folder(number))
+        leaving = self._folder(number) + ".leaving"
+        files.remove(leaving)
+        try:
+            os.rename(self._folder(number), leaving)
+        except FileNotFoundError:
+            return
+        files.remove(leaving)
 
     def collect(self) -> list[dict]:
-        """Drop all but the newest proven generations; returns the manifests that stay."""
+        """Drop all but the newest proven generations and what a killed run left; returns the manifests that stay."""
         proven = self.proven()
-        for name in os.listdir(os.path.join(self.root, "generations")):
-            if not name.isdigit():
-                files.remove(os.path.join(self.root, "generations", name))
         kept = [number for number in self.numbers() if proven and number <= proven.number][-KEEP:]
         for number in self.numbers():
             if number not in kept:
                 self.discard(number)
-        return [self.load(number).manifest for number in kept]
+        for folder in ("generations", "snapshots"):
+            for name in _names(os.path.join(self.root, folder)):
+                if not name.isdigit() or int(name) not in kept:
+                    files.remove(os.path.join(self.root, folder, name))
+        return self.manifests()
+
+    def manifests(self) -> list[dict]:
+        return [self.load(number).manifest for number in self.numbers()]
 
     # -- intent ----------------------------------------------------------------------------------------------------
 
@@ -191,27 +237,31 @@ class Generations:
                                  % (", ".join(present), need >> 20, free >> 20, STATE_ROOT))
         for index, path in enumerate(present):
             _copy(path, os.path.join(folder, str(index)))
+        command.run("sync", "-f", folder)
+        # Written last: without this list there is no snapshot.
         files.write(os.path.join(folder, "paths.json"),
                     json.dumps({"present": present, "all": paths}).encode(), 0o600)
 
-    def restore_snapshot(self, number: int) -> bool:
-        """Put the data back as it was; False where no complete snapshot was taken."""
+    def restore_snapshot(self, number: int) -> list[str]:
+        """Put the data back as it was; returns the paths, none where no complete snapshot was taken.
+
+        What is there now is given up first: it may take the room, and a kill in between only means once more.
+        """
         folder = self.snapshot_folder(number)
         try:
             with open(os.path.join(folder, "paths.json"), encoding="utf-8") as handle:
                 listing = json.load(handle)
         except FileNotFoundError:
-            return False
+            return []
         for path in listing["all"]:
-            if path not in listing["present"]:
+            # A folder itself stays: it may be a mount point.
+            for name in _names(path) if path in listing["present"] else []:
+                files.remove(os.path.join(path, name))
+            if not os.path.isdir(path) or path not in listing["present"]:
                 files.remove(path)
         for index, path in enumerate(listing["present"]):
-            incoming = path + ".aistack-restored"
-            files.remove(incoming)
-            _copy(os.path.join(folder, str(index)), incoming)
-            files.remove(path)
-            os.rename(incoming, path)
-        return True
+            _copy(os.path.join(folder, str(index)), path)
+        return listing["all"]
 
     def save_changed(self, found: files.Found) -> str:
         """Keep a file that was changed by hand, before ours replaces it; returns where."""
@@ -223,21 +273,27 @@ class Generations:
 
     def forget(self) -> None:
         """Remove all records; copies of hand-changed files stay."""
-        for name in ("proven", "generations", "snapshots", "intent.json", "stage"):
-            files.remove(os.path.join(self.root, name))
-        if os.path.isdir(self.root):
-            files.sweep_temporaries(self.root)
+        files.remove(self._proven_link)
+        for number in self.numbers():
+            self.discard(number)
+        for name in _names(self.root):
+            if name not in ("saved", "intent.json"):
+                files.remove(os.path.join(self.root, name))
+        files.remove(self._intent_path)
         files.remove_empty(self.root)
         files.remove_empty(STATE_ROOT)
 
 
 def family(name: str) -> list[str]:
     """The components of a family that have records on this host."""
+    return [item for item in _names(STATE_ROOT) if item == name or item.startswith(name + "@")]
+
+
+def _names(folder: str) -> list[str]:
     try:
-        names = os.listdir(STATE_ROOT)
-    except FileNotFoundError:
+        return sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(item for item in names if item == name or item.startswith(name + "@"))
 
 
 def _size(path: str) -> int:
@@ -248,10 +304,5 @@ def _size(path: str) -> int:
 
 
 def _copy(source: str, target: str) -> None:
-    """A copy with owners, modes and times; shares blocks where the filesystem can."""
-
-    done = subprocess.run(["cp", "-a", "--reflink=auto", "--", source, target],
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-    if done.returncode:
-        raise ComponentError("copying %s to %s failed: %s"
-                             % (source, target, done.stdout.decode("utf-8", "replace").strip()))
+    """A copy with owners, modes and times, into *target* if that is a folder; shares blocks where it can."""
+    command.run("cp", "-aT", "--reflink=auto", "--", source, target)

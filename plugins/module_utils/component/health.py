@@ -14,10 +14,12 @@ import time
 from urllib.parse import urlsplit
 
 from .errors import ComponentError
-from .unit import Status, journal
+from .unit import Status, journal, systemctl
 
 BODY_LIMIT = 16 * 1024 * 1024
 TRY_TIMEOUT = 5
+# A unit of which nothing is asked must at least stay up for so long.
+STAY_UP = 1.0
 
 
 class Http:
@@ -135,16 +137,38 @@ def belongs_to(cgroups: str, file: str) -> bool:
 
 def metric(text: str, name: str) -> float | None:
     """The value of an unlabelled sample in the Prometheus text format."""
-    match = re.search(r"^%s(?:\{\})?\s+(\S+)" % re.escape(name), text, re.MULTILINE)
-    return float(match.group(1)) if match else None
+    match = re.search(r"^%s(?:\{\})?\s+([-+.0-9eE]+)" % re.escape(name), text, re.MULTILINE)
+    try:
+        return float(match.group(1)) if match else None
+    except ValueError:
+        return None
 
 
 class Unhealthy(ComponentError):
-    """The component did not answer; the message says how."""
+    """The component did not start or did not answer; the message says how."""
 
 
-def ask(file: str, answers: dict, since_invocation: str = "", reloaded_at: float | None = None,
-        reload_metric: dict | None = None) -> float:
+def start(file: str) -> None:
+    """Start the unit, or start it again."""
+    systemctl("reset-failed", file, check=False)
+    _change(file, "restart")
+
+
+def reload(file: str) -> float:
+    """Have the unit load its files again; the time from which on it may say that it did."""
+    before = time.time()
+    _change(file, "reload")
+    return before
+
+
+def _change(file: str, verb: str) -> None:
+    try:
+        systemctl(verb, file)
+    except ComponentError as error:
+        raise Unhealthy(error.message, {"journal": journal(file, Status(file).invocation)}) from None
+
+
+def ask(file: str, answers: dict, reloaded_at: float | None = None, reload_metric: dict | None = None) -> float:
     """Wait until every question is answered by our unit; the seconds it took.
 
     Fails early when the unit ends or restarts. *reloaded_at* is the time before a reload was asked for: the
@@ -152,24 +176,25 @@ def ask(file: str, answers: dict, since_invocation: str = "", reloaded_at: float
     """
     started = time.monotonic()
     within = float(answers.get("within") or 60)
+    questions = answers.get("questions") or []
     client = Http(answers.get("login"), answers.get("tls"))
-    first = Status(file)
-    last = "it did not answer yet"
+    first = status = Status(file)
+    last, body = "it did not answer yet", ""
     pause = 0.05
     while True:
-        status = Status(file)
         ended = _ended(first, status)
         if ended:
-            raise Unhealthy("%s %s" % (file, ended),
-                            {"journal": journal(file, first.invocation or since_invocation), "last answer": last})
-        last = _try(file, client, answers.get("questions") or [], status)
+            raise Unhealthy("%s %s" % (file, ended), {"journal": journal(file, first.invocation), "last answer": last})
+        last, body = _try(file, client, questions, status)
         if not last and reloaded_at is not None and reload_metric:
-            last = _reloaded(client, reload_metric, reloaded_at)
-        if not last and Status(file).invocation == first.invocation:
-            return time.monotonic() - started
-        if time.monotonic() - started > within:
+            last, body = _reloaded(client, reload_metric, reloaded_at)
+        took = time.monotonic() - started
+        status = Status(file)
+        if not last and not _ended(first, status) and (questions or took >= STAY_UP):
+            return took
+        if last and took > within:
             raise Unhealthy("%s did not answer within %d s: %s" % (file, within, last),
-                            {"journal": journal(file, status.invocation), "last answer": last})
+                            {"journal": journal(file, status.invocation), "last answer": body})
         time.sleep(pause)
         pause = min(pause * 1.5, 1.0)
 
@@ -179,45 +204,47 @@ def _ended(first: Status, now: Status) -> str:
         return "ended (%s)" % (now.result or now.active)
     if now.restarts > first.restarts or (first.invocation and now.invocation != first.invocation):
         return "ended and was started again by systemd"
-    if now.sub == "auto-restart":
+    if now.sub.startswith("auto-restart"):
         return "ended (%s) and waits for its restart" % (now.result or "unknown reason")
     return ""
 
 
-def _try(file: str, client: Http, questions: list[dict], status: Status) -> str:
-    """Empty where every question has its answer, else what came instead."""
+def _try(file: str, client: Http, questions: list[dict], status: Status) -> tuple[str, str]:
+    """Empty where every question has its answer, else what came instead, and its body."""
     if not status.running:
-        return "the unit is %s (%s)" % (status.active, status.sub)
+        return "the unit is %s (%s)" % (status.active, status.sub), ""
     for question in questions:
         url = question["url"]
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         owners = holders(port)
         if not owners:
-            return "nothing listens on port %d" % port
+            return "nothing listens on port %d" % port, ""
         strangers = [item for item in owners if not belongs_to(item[2], file)]
         if len(strangers) == len(owners):
-            return "port %d is held by another process: %s (pid %d)" % (port, strangers[0][1], strangers[0][0])
+            return "port %d is held by another process: %s (pid %d)" % (port, strangers[0][1], strangers[0][0]), ""
         try:
             code, body = client.ask(url)
         except (OSError, http.client.HTTPException) as error:
-            return "%s: %s" % (url, error)
+            return "%s: %s" % (url, error), ""
         if code != int(question.get("status") or 200):
-            return "%s answered %d: %s" % (url, code, body.strip()[:300])
+            return "%s answered %d" % (url, code), body.strip()[:300]
         if question.get("matches") and not re.search(question["matches"], body, re.MULTILINE):
-            return "%s answered without %r: %s" % (url, question["matches"], body.strip()[:300])
-    return ""
+            return "%s answered without %r" % (url, question["matches"]), body.strip()[:300]
+    return "", ""
 
 
-def _reloaded(client: Http, names: dict, asked_at: float) -> str:
+def _reloaded(client: Http, names: dict, asked_at: float) -> tuple[str, str]:
     try:
         code, body = client.ask(names["url"])
     except (OSError, http.client.HTTPException) as error:
-        return "%s: %s" % (names["url"], error)
+        return "%s: %s" % (names["url"], error), ""
     loaded_at, success = metric(body, names["time"]), metric(body, names["success"])
+    if loaded_at is not None and loaded_at == int(loaded_at):
+        asked_at = int(asked_at)
     if code == 200 and success == 1 and loaded_at is not None and loaded_at >= asked_at:
-        return ""
-    return "the new configuration has not been loaded (%s %s)" % (names["success"], success)
+        return "", ""
+    return "the new configuration has not been loaded (%s is %s)" % (names["success"], success), ""
 
 
 class Silence:

@@ -8,55 +8,73 @@ import grp
 import json
 import os
 import pwd
-import subprocess
 
 from . import files
-from .errors import ComponentError
+from .command import run
 from .generations import STATE_ROOT
 
 NOLOGIN = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false")
+# The comment of an account that we made: what isn't ours is never removed, whatever became of our records.
+OURS = "aistack.observability"
+OURS_WITH_GROUP = OURS + " user and group"
 
 
-def _run(*command: str) -> None:
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                          check=False)
-    if done.returncode:
-        raise ComponentError("%s failed: %s" % (" ".join(command), done.stdout.decode("utf-8", "replace").strip()))
+def missing_account(account: dict | None) -> dict:
+    """Which of an account's ``user`` and ``group`` are not there yet."""
+    missing = {}
+    if account and files.gid_of(account["group"]) is None:
+        missing["group"] = account["group"]
+    if account and files.uid_of(account["user"]) is None:
+        missing["user"] = account["user"]
+    return missing
 
 
-def create_account(account: dict) -> list[str]:
-    """Make the system group and user where they are missing; returns the names made."""
-    made = []
-    if files.gid_of(account["group"]) is None:
-        _run("groupadd", "--system", account["group"])
-        made.append("group %s" % account["group"])
-    if files.uid_of(account["user"]) is None:
+def create_account(account: dict | None, missing: dict) -> list[str]:
+    """Make the *missing* parts of a system account; returns what was made."""
+    if "group" in missing:
+        run("groupadd", "--system", missing["group"])
+    if "user" in missing:
         shell = next((path for path in NOLOGIN if os.path.exists(path)), NOLOGIN[0])
-        _run("useradd", "--system", "--gid", account["group"], "--no-create-home", "--home-dir", "/nonexistent",
-             "--shell", shell, account["user"])
-        made.append("user %s" % account["user"])
-    return made
+        run("useradd", "--system", "--gid", account["group"], "--no-create-home", "--home-dir", "/nonexistent",
+            "--comment", OURS_WITH_GROUP if "group" in missing else OURS, "--shell", shell, missing["user"])
+    return ["%s %s" % item for item in sorted(missing.items())]
 
 
-def remove_account(account: dict, component: str) -> bool:
-    """Remove a system account that no other component uses; never an ordinary user's."""
-    try:
-        if pwd.getpwnam(account["user"]).pw_uid >= 1000:
-            return False
-    except KeyError:
-        pass
+def remove_account(account: dict, component: str, made: dict | None = None) -> bool:
+    """Remove a system account that we made and no other component uses.
+
+    *made* names what this very run made, where the run may have been killed before the account was complete.
+    """
+    made = made or {}
     if any(other.get("user") == account["user"] or other.get("group") == account["group"]
            for other in _accounts_of_others(component)):
         return False
-    if files.uid_of(account["user"]) is not None:
-        _run("userdel", account["user"])
+    removed, group = False, made.get("group")
     try:
-        members = grp.getgrnam(account["group"])
+        user = pwd.getpwnam(account["user"])
     except KeyError:
-        return True
-    primary = [user.pw_name for user in pwd.getpwall() if user.pw_gid == members.gr_gid]
-    if not primary and not members.gr_mem:
-        _run("groupdel", account["group"])
+        pass
+    else:
+        if not user.pw_gecos.startswith(OURS):
+            return False
+        if user.pw_gecos.startswith(OURS_WITH_GROUP):
+            group = account["group"]
+        run("userdel", account["user"])
+        removed = True
+    if group:
+        removed = _remove_group(group) or removed
+    return removed
+
+
+def _remove_group(name: str) -> bool:
+    """userdel takes a group of the user's own name along by itself."""
+    try:
+        group = grp.getgrnam(name)
+    except KeyError:
+        return False
+    if group.gr_mem or any(user.pw_gid == group.gr_gid for user in pwd.getpwall()):
+        return False
+    run("groupdel", name)
     return True
 
 
@@ -77,20 +95,22 @@ def _accounts_of_others(component: str) -> list[dict]:
     return found
 
 
-def create_directories(directories: list) -> list[str]:
-    """Make the missing directories; returns those made, parents included, outermost first."""
-    made = []
-    for item in directories:
-        missing = []
-        path = item.path
+def missing_directories(paths: list[str]) -> list[str]:
+    """Those of *paths* and of their parents that are not there yet, outermost first."""
+    missing = set()
+    for path in paths:
         while not os.path.isdir(path):
-            missing.append(path)
+            missing.add(path)
             path = os.path.dirname(path)
-        for path in reversed(missing):
-            os.mkdir(path, 0o755)
-            made.append(path)
+    return sorted(missing)
+
+
+def create_directories(missing: list[str], wanted: list) -> None:
+    """Make the *missing* directories, then give those of *wanted* their rights."""
+    for path in missing:
+        os.mkdir(path, 0o755)
+    for item in wanted:
         files.set_rights(item.path, item.mode, item.owner, item.group)
-    return made
 
 
 def remove_directories(paths: list[str]) -> None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import uuid
 
 from . import files
+from .command import run
 from .declaration import Declaration
 from .errors import ComponentError
 from .generations import Generations
@@ -75,29 +75,24 @@ class Stage:
         for spec in self._declaration.validate:
             argv = [item.replace("{program}", program) for item in spec["argv"]]
             name = spec.get("name") or " ".join(os.path.basename(item) for item in argv[:3])
-            try:
-                done = subprocess.run(self._command(argv), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                      stdin=subprocess.DEVNULL, check=False, timeout=CHECK_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                raise ComponentError("%s did not end within %d s" % (name, CHECK_TIMEOUT)) from None
-            if done.returncode:
+            done = run(*self._command(argv), check=False, together=True, timeout=CHECK_TIMEOUT + 30)
+            if done.code:
                 raise ComponentError("%s refuses the new configuration" % name,
-                                     {"output": done.stdout.decode("utf-8", "replace").strip()[-8000:]})
+                                     {"output": done.output.strip()[-8000:] or "exit status %d" % done.code})
             passed.append(name)
         return passed
 
     def _command(self, argv: list[str]) -> list[str]:
         unit = self._declaration.unit
-        if unit is None:
-            return argv
         command = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect",
-                   "--unit=aistack-check-%s" % uuid.uuid4().hex[:12]] + unit.surroundings()
+                   "--unit=aistack-check-%s" % uuid.uuid4().hex[:12], "-p", "RuntimeMaxSec=%d" % CHECK_TIMEOUT]
+        command += unit.surroundings() if unit else []
         tops = [item for item in self._directories()
                 if not any(item.path.startswith(other.path + "/") for other in self._directories())]
         for directory in tops:
             command += ["-p", "BindReadOnlyPaths=%s:%s" % (self._at(directory.path), directory.path)]
         credentials = os.path.join(self._root, "credentials")
-        if os.path.isdir(credentials):
+        if unit and os.path.isdir(credentials):
             # A unit without credentials of its own can't look below /run/credentials at all, so it gets one too.
             command += ["-p", "LoadCredential=check:%s" % os.path.join(credentials, os.listdir(credentials)[0]),
                         "-p", "BindReadOnlyPaths=%s:/run/credentials/%s" % (credentials, unit.file)]

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 
+from .command import run
 from .errors import ComponentError
 
 UNIT_ROOT = "/etc/systemd/system"
@@ -53,9 +53,12 @@ SERVICE = {
     "LimitNOFILE": "65536",
 }
 # These say how a service lives; everything else says what surrounds it and holds for its checkers as well.
-LIFE = {"Type", "Restart", "RestartSec", "TimeoutStopSec", "TimeoutStartSec", "ExecStartPre", "ExecStartPost",
-        "ExecStop", "ExecStopPost", "ExecReload", "WatchdogSec", "NotifyAccess", "PIDFile", "KillMode", "KillSignal",
-        "RuntimeDirectory", "RuntimeDirectoryMode", "RuntimeDirectoryPreserve", "MemoryMax", "MemoryHigh"}
+LIFE = {"Type", "Restart", "RestartSec", "RestartSteps", "RestartMaxDelaySec", "RestartPreventExitStatus",
+        "RestartForceExitStatus", "SuccessExitStatus", "RemainAfterExit", "TimeoutSec", "TimeoutStopSec",
+        "TimeoutStartSec", "TimeoutAbortSec", "RuntimeMaxSec", "ExecCondition", "ExecStartPre", "ExecStartPost",
+        "ExecStop", "ExecStopPost", "ExecReload", "WatchdogSec", "NotifyAccess", "PIDFile", "BusName", "KillMode",
+        "KillSignal", "RuntimeDirectory", "RuntimeDirectoryMode", "RuntimeDirectoryPreserve", "MemoryMax",
+        "MemoryHigh", "OOMPolicy", "StandardInput", "StandardOutput", "StandardError"}
 
 
 def quote(argument: str) -> str:
@@ -130,6 +133,9 @@ class Unit:
             lines.append("LoadCredential=%s:%s" % (name, credential_path(self.name, name)))
         lines += ["%s=%s" % pair for pair in self.properties()]
         lines += ["", "[Install]", "WantedBy=multi-user.target", ""]
+        broken = [line for line in lines if "\n" in line]
+        if broken:
+            raise ComponentError("the unit %s: %r goes over more than one line" % (self.file, broken[0]))
         return "\n".join(lines)
 
     def surroundings(self) -> list[str]:
@@ -148,44 +154,35 @@ def credential_path(component: str, name: str) -> str:
 
 
 def systemctl(*arguments: str, check: bool = True) -> str:
-    done = subprocess.run(["systemctl"] + list(arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          stdin=subprocess.DEVNULL, check=False)
-    if check and done.returncode:
-        raise ComponentError("systemctl %s failed: %s"
-                             % (" ".join(arguments), done.stderr.decode("utf-8", "replace").strip()))
-    return done.stdout.decode("utf-8", "replace")
+    return run("systemctl", *arguments, check=check).output
 
 
 class Status:
     """What systemd says of a unit now."""
 
-    PROPERTIES = ("LoadState", "ActiveState", "SubState", "UnitFileState", "NRestarts", "MainPID", "InvocationID",
-                  "Result", "NeedDaemonReload")
+    PROPERTIES = ("ActiveState", "SubState", "UnitFileState", "FragmentPath", "NRestarts", "InvocationID", "Result",
+                  "NeedDaemonReload")
 
     def __init__(self, file: str) -> None:
         text = systemctl("show", file, "--property=%s" % ",".join(self.PROPERTIES))
         values = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-        self.load = values.get("LoadState", "")
         self.active = values.get("ActiveState", "")
         self.sub = values.get("SubState", "")
         self.enabled = values.get("UnitFileState", "") in ("enabled", "static")
+        self.fragment = values.get("FragmentPath", "")
         self.restarts = int(values.get("NRestarts") or 0)
-        self.main_pid = int(values.get("MainPID") or 0)
         self.invocation = values.get("InvocationID", "")
         self.result = values.get("Result", "")
         self.stale = values.get("NeedDaemonReload") == "yes"
 
     @property
     def running(self) -> bool:
-        return self.active in ("active", "reloading") and self.sub in ("running", "reload", "exited", "listening")
+        return self.active in ("active", "reloading")
 
 
 def journal(file: str, invocation: str = "", lines: int = 25) -> str:
     """The last lines of a unit's journal, of one start only where its id is known."""
-    command = ["journalctl", "--no-pager", "--quiet", "-o", "cat", "-n", str(lines)]
-    command += ["_SYSTEMD_INVOCATION_ID=%s" % invocation] if invocation else ["-u", file]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
-    text = done.stdout.decode("utf-8", "replace").strip()
-    if invocation and not text:
-        return journal(file, "", lines)
-    return text
+    chosen = ["_SYSTEMD_INVOCATION_ID=%s" % invocation] if invocation else ["-u", file]
+    text = run("journalctl", "--no-pager", "--quiet", "-o", "cat", "-n", str(lines), *chosen, check=False,
+               timeout=30).output.strip()
+    return journal(file, "", lines) if invocation and not text else text
