@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
+from ansible.parsing.vault import VaultHelper
 from ansible.plugins.action import ActionBase
 from ansible_collections.aistack.observability.plugins.plugin_utils import inventory_model, secrets, spec
 from ansible_collections.aistack.observability.plugins.plugin_utils.inventory_model import ModelError, Service, Site
@@ -26,6 +28,10 @@ def is_selected(role: str, run_tags: Iterable[str], skip_tags: Iterable[str]) ->
     if {role, "all", "tagged"} & set(skip_tags):
         return False
     return bool({role, "all", "tagged"} & set(run_tags or ["all"]))
+
+
+def is_vaulted(value: str) -> bool:
+    return VaultHelper.get_ciphertext(value, with_tags=False) is not None
 
 
 def concerns(problem: Problem, roles: Iterable[str], all_roles: Iterable[str]) -> bool:
@@ -83,6 +89,18 @@ def threshold_problems(mixins: Mixins, thresholds: Any) -> list[Problem]:
                 mixins.values({"thresholds": {name: value}})
             except MixinError as error:
                 problems.append(Problem(f"observability_thresholds.{name}", str(error).split(f"{name}: ", 1)[-1]))
+    return problems
+
+
+def source_problems(mirror: Any, overlay: Any) -> list[Problem]:
+    """Places of programs on the controller that aren't there."""
+    problems = []
+    if isinstance(mirror, str) and mirror and "://" not in mirror and not os.path.isdir(os.path.expanduser(mirror)):
+        problems.append(Problem("observability_mirror", "expected a web address, or a folder that is there on the "
+                                                        f"controller, got {spec.shown('', mirror)}"))
+    if isinstance(overlay, str) and overlay and not os.path.isfile(os.path.expanduser(overlay)):
+        problems.append(Problem("observability_releases_overlay", "expected a file that is there on the controller, "
+                                                                  f"got {spec.shown('', overlay)}"))
     return problems
 
 
@@ -195,7 +213,7 @@ class ActionModule(ActionBase):
         raw = {name: value for role in self.specs.roles() for name, value in self.specs.defaults(role).items()}
         raw |= task_vars
         templar = self._templar.copy_with_new_env(available_variables=raw)
-        site = inventory_model.from_ansible(raw, templar.template, mixins)
+        site = inventory_model.from_ansible(raw, templar.template, mixins, is_hidden=is_vaulted)
         variables = site.variables(host)
         selected = [role for role in self.specs.roles()
                     if is_selected(role, raw.get("ansible_run_tags") or (), raw.get("ansible_skip_tags") or ())]
@@ -248,6 +266,8 @@ class ActionModule(ActionBase):
         try:
             ignored = variables.get("observability_ignored_variables") or []
             thresholds = variables.get("observability_thresholds")
+            problems += source_problems(variables.get("observability_mirror"),
+                                        variables.get("observability_releases_overlay"))
         except ModelError:
             return problems  # which has said so already
         problems += unknown_names(self.specs, [SHARED, *roles], raw, ignored if isinstance(ignored, list) else [])

@@ -47,7 +47,8 @@ def row(host: str, plan: dict[str, Any]) -> tuple[str, ...]:
     if plan["action"] == "none":
         return host, plan["component"], "as declared", version(plan), NOTHING, NOTHING, NOTHING
     service = plan["service"] if plan["service"] != "none" else ("enable" if plan["enable"] else NOTHING)
-    return host, plan["component"], plan["action"], version(plan), changed_files(plan), service, plan["data"]
+    data = NOTHING if plan["data"] in ("kept", "none") else plan["data"]
+    return host, plan["component"], plan["action"], version(plan), changed_files(plan), service, data
 
 
 def table(rows: Iterable[tuple[str, ...]]) -> list[str]:
@@ -126,8 +127,10 @@ class CallbackModule(CallbackBase):
                 self._display.display("%s %s: %s" % (host, plan["component"], note), color="purple")
         for host, task in self._failed:
             self._display.display("%s: %s FAILED, its message is above" % (host, task), color="red")
+        if not self._plans:
+            return
         changing = sum(plan["action"] != "none" for _host, plan in self._plans)
-        self._display.display(
-            "%d of %d components %s, the others are as declared.%s"
-            % (changing, len(self._plans), "would change" if self._check else "changed",
-               " Nothing was touched; --diff shows the files." if self._check else ""))
+        text = "%d of %d components %s" % (changing, len(self._plans), "would change" if self._check else "changed")
+        if changing < len(self._plans):
+            text += ", the others are as declared" if changing else ", all are as declared"
+        self._display.display(text + (". Nothing was touched; --diff shows the files." if self._check else "."))

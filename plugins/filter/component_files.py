@@ -12,9 +12,11 @@ version_added: 0.1.0
 author: aistack.observability contributors (@aistack)
 description:
   - Makes the list for O(ignore:files) of M(aistack.observability.component) from the documents of one component.
-  - A structure is written as JSON, which is valid YAML. Text is written as it is. A document with no content is left out.
+  - A structure is written as JSON, which is valid YAML. Text is written as it is. A document without content is left
+    out.
   - Secrets in a structure that Prometheus or Alertmanager can read from a file (for example C(password) of
-    C(basic_auth), which has the twin C(password_file)) are moved to credentials, root-only files that systemd hands over.
+    C(basic_auth), which has the twin C(password_file)) are moved to credentials, root-only files that systemd hands
+    over.
   - A secret that has no such twin stays in the file, and the file is marked C(secret), so that its diff is not shown.
 positional: _input, component
 options:

@@ -11,8 +11,8 @@ short_description: Address of a listening program as seen from its own host
 version_added: 0.1.0
 author: aistack.observability contributors (@aistack)
 description:
-  - Turns a listen address such as V(127.0.0.1:9090), V(0.0.0.0:9090), V(:9090) or V([::]:9090) into the base address of a
-    web request from the same host. An address that means "every interface" becomes the loopback address.
+  - Turns a listen address such as V(127.0.0.1:9090), V(0.0.0.0:9090), V(:9090) or V([::]:9090) into the base address
+    of a web request from the same host. An address that means "every interface" becomes the loopback address.
 positional: _input
 options:
   _input:

@@ -408,6 +408,7 @@ generation:
   type: int
 """
 
+import os
 import traceback
 
 from ansible.module_utils.basic import AnsibleModule
@@ -490,6 +491,10 @@ def main():
                            mutually_exclusive=[("release", "python", "package")],
                            required_one_of=[("name", "family")],
                            required_by={"except_names": "family"})
+    if os.geteuid() != 0:
+        module.fail_json(msg="only root can place a component: set become: true")
+    # What is made for the service must be readable for it, however strict root's own habit is.
+    os.umask(0o022)
     params = module.params
     if params["name"]:
         declarations = [params]

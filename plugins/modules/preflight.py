@@ -134,7 +134,7 @@ def systemd_version():
         return 0
     try:
         output = subprocess.run(["systemctl", "--version"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                check=False, universal_newlines=True).stdout
+                                check=False, text=True).stdout
     except OSError:
         return 0
     found = re.match(r"systemd (\d+)", output)
@@ -188,7 +188,7 @@ def owning_packages(paths, info="/var/lib/dpkg/info"):
     for path in paths:
         try:
             done = subprocess.run(["rpm", "-qf", "--qf", "%{NAME}", path], stdout=subprocess.PIPE,
-                                  stderr=subprocess.DEVNULL, check=False, universal_newlines=True)
+                                  stderr=subprocess.DEVNULL, check=False, text=True)
         except OSError:
             break
         if done.returncode == 0:

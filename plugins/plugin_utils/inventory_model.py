@@ -190,7 +190,7 @@ class Site:
     def servers(self, host: str, login: Mapping[str, str] | None = None) -> dict[str, dict]:
         """How a task on this host asks Prometheus and Alertmanager: url, and login and tls where needed. One that is
         out of its reach, or isn't installed, is left out."""
-        result = {}
+        result: dict[str, dict] = {}
         for role in WEB_LOGIN_ROLES:
             for target in self.observability:
                 address = self.reach(target, self.listen_address(target, role), host)
@@ -478,10 +478,12 @@ def _grouped(job: str, targets: list[tuple[dict, dict]]) -> list[dict]:
 class Variables(Mapping):
     """A host's variables as plain Python values, each templated when it is asked for."""
 
-    def __init__(self, host: str, raw: Mapping[str, Any], template: Callable[[Any], Any]) -> None:
+    def __init__(self, host: str, raw: Mapping[str, Any], template: Callable[[Any], Any],
+                 is_hidden: Callable[[str], bool]) -> None:
         self._host = host
         self._raw = raw
         self._template = template
+        self._is_hidden = is_hidden
         self._known: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
@@ -489,7 +491,7 @@ class Variables(Mapping):
             if name not in self._raw:
                 raise KeyError(name)
             try:
-                self._known[name] = plain(self._template(self._raw[name]))
+                self._known[name] = plain(self._template(self._raw[name]), self._is_hidden)
             except Exception as error:  # whatever a template can run into
                 reason = str(error).strip().split("\n", 1)[0]
                 raise ModelError([Problem(name, f"can't be evaluated for {self._host}: {reason}")]) from error
@@ -505,27 +507,37 @@ class Variables(Mapping):
         return name in self._raw
 
 
-def plain(value: Any) -> Any:
+def nothing_hidden(value: str) -> bool:
+    return False
+
+
+def plain(value: Any, is_hidden: Callable[[str], bool] = nothing_hidden) -> Any:
     """A value without Ansible's own types, which template lazily and carry tags."""
     if isinstance(value, Mapping):
-        return {plain(key): plain(item) for key, item in value.items()}
+        return {plain(key): plain(item, is_hidden) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [plain(item, is_hidden) for item in value]
+    if isinstance(value, str) and is_hidden(value):
+        return spec.Hidden(str.__str__(value))
     for kind in (str, int, float):
         if isinstance(value, kind) and not isinstance(value, bool):
             return kind.__str__(value) if kind is str else kind(value)
     return value
 
 
-def from_ansible(variables: Mapping[str, Any], template: Callable[[Any], Any], mixins: Any) -> Site:
-    """The site as a task or a lookup sees it. ``template`` is for its own host; ``hostvars`` templates others."""
+def from_ansible(variables: Mapping[str, Any], template: Callable[[Any], Any], mixins: Any,
+                 is_hidden: Callable[[str], bool] = nothing_hidden) -> Site:
+    """The site as a task or a lookup sees it. ``template`` is for its own host; ``hostvars`` templates others.
+
+    ``is_hidden`` tells the values that must not be in a message.
+    """
     own = variables["inventory_hostname"]
     known: dict[str, Variables] = {}
 
     def of(host: str) -> Variables:
         if host not in known:
-            known[host] = (Variables(host, variables, template) if host == own
-                           else Variables(host, variables["hostvars"][host], lambda value: value))
+            known[host] = (Variables(host, variables, template, is_hidden) if host == own
+                           else Variables(host, variables["hostvars"][host], lambda value: value, is_hidden))
         return known[host]
 
     return Site(variables["groups"], of, {name: mixins.scrape(name) for name in mixins.names()})

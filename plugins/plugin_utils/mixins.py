@@ -49,7 +49,7 @@ class Mixins:
         return sorted(path.parent.name for path in self.folder.glob("*/scrape.yml"))
 
     def scrape(self, name):
-        """How a mixin's service is scraped: job, role, on, default_port, path, options."""
+        """How a mixin's service is scraped: job, role, placement, default_port, path, options."""
         file = self._file(name, "scrape.yml")
         scrape = _load(file, dict)
         _known_keys(file, "", scrape, SCRAPE_KEYS)
@@ -64,7 +64,7 @@ class Mixins:
                 raise MixinError(_short(file), f"options.{option}",
                                  f"needs a description and a type out of {', '.join(sorted(OPTION_TYPES))}")
         if scrape["options"] and scrape["placement"] != "monitored_services":
-            raise MixinError(_short(file), "options", "only a mixin with `on: monitored_services` takes options")
+            raise MixinError(_short(file), "options", "only a mixin with `placement: monitored_services` takes options")
         return scrape
 
     def options(self, name):

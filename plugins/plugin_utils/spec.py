@@ -51,6 +51,10 @@ TYPE_NAMES = {
 }
 
 
+class Hidden(str):
+    """A value that must not be shown whatever its option's name, because its owner encrypted it."""
+
+
 class Problem(NamedTuple):
     """One thing that is wrong: the variable (or place) and what to do about it."""
 
@@ -174,9 +178,10 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 
 
 def is_secret(name: str, value: Any = "") -> bool:
-    """Whether the value of an option must not be shown, judged by its name and by its look."""
+    """Whether the value of an option must not be shown, judged by its name, its type and its look."""
     last = re.sub(r"\[\d+\]$", "", name).rpartition(".")[2]
-    return bool(SECRET_NAME.search(last) or SECRET_PLACE.search(name) or LOGIN_IN_ADDRESS.search(str(value)))
+    return isinstance(value, Hidden) or bool(
+        SECRET_NAME.search(last) or SECRET_PLACE.search(name) or LOGIN_IN_ADDRESS.search(str(value)))
 
 
 def shown(name: str, value: Any) -> str:

@@ -30,6 +30,19 @@ PARTS = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("", "_sum", "_c
 OWN_LABELS = {"histogram": {"le"}, "summary": {"quantile"}}
 
 
+class Dumper(yaml.SafeDumper):
+    """Indents lists, as the linters want it."""
+
+    def increase_indent(self, flow=False, indentless=False):
+        return super().increase_indent(flow, False)
+
+    def represent_sequence(self, tag, sequence, flow_style=None):
+        """A list that does not fit in a line goes one item a line."""
+        node = super().represent_sequence(tag, sequence, flow_style)
+        node.flow_style = node.flow_style and len(", ".join(map(str, sequence))) < 60
+        return node
+
+
 def families(text):
     """{name: {type, help, labels}} and {program: version} from the text format."""
     found, samples, versions = {}, {}, {}
@@ -68,7 +81,7 @@ def main(mixin, urls):
         "metrics": [{"name": name, "type": family["type"], "labels": sorted(family["labels"]), "help": family["help"]}
                     for name, family in sorted(catalogue.items())],
     }
-    text = yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=70, allow_unicode=True)
+    text = yaml.dump(document, Dumper=Dumper, sort_keys=False, default_flow_style=None, width=70, allow_unicode=True)
     (MIXINS / mixin / "metrics.yml").write_text(HEAD + text, encoding="utf-8")
     print(f"{mixin}: {len(catalogue)} metrics of {program} {version}")
 

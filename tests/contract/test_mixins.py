@@ -230,7 +230,7 @@ def test_an_unknown_metric_is_found(rule, fault):
 
 def test_availability_has_one_definition_of_up():
     """What tells that something is down reads service:up alone: no second opinion, no second mail."""
-    for name, alert in ALERTS:
+    for _name, alert in ALERTS:
         if alert["alert"] in ("HostDown", "ServiceDown", "ServiceUnstable"):
             read = {metric for metric, _labels in selectors(alert["expr"])}
             assert read <= {"service:up", "host:up", "node_boot_time_seconds", "ALERTS"}

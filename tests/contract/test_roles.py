@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tarfile
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -230,8 +231,8 @@ CASES = {
             {"user_key": "secret-user", "token": "secret-app"}]}],
         "alertmanager_extra_routes": [{"matchers": ['service="ollama"'], "receiver": "night",
                                        "active_time_intervals": ["night"]}],
-        "alertmanager_extra_inhibit_rules": [{"source_matchers": ['alertname="A"'], "target_matchers": ['alertname="B"'],
-                                              "equal": ["instance"]}],
+        "alertmanager_extra_inhibit_rules": [{
+            "source_matchers": ['alertname="A"'], "target_matchers": ['alertname="B"'], "equal": ["instance"]}],
         "alertmanager_time_intervals": [{"name": "night", "time_intervals": [
             {"times": [{"start_time": "22:00", "end_time": "24:00"}]}]}],
     }],
@@ -308,6 +309,9 @@ def test_tls_is_asked_for_by_everybody(declared):
             "tls_server_config": {"cert_file": "/etc/ssl/a.pem", "key_file": "/etc/ssl/a.key"}}
         assert all(question["url"].startswith("https://") for question in declaration["answers"]["questions"])
         assert declaration["answers"]["tls"] == {"authority": "/etc/ssl/ca.pem", "server_name": HOST}
+        # A listener doesn't learn TLS by a reload.
+        assert not any(fnmatch(f"/etc/{role}/web.yml", pattern)
+                       for pattern in declaration.get("apply", {}).get("reload_paths", []))
         assert declaration["watches"] == ["/etc/ssl/a.pem", "/etc/ssl/a.key"]
 
 

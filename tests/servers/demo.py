@@ -3,11 +3,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The demo: a throwaway host with a real Ollama on it, and the whole site installed over that.
 
-    demo.py up        everything from nothing; prints addresses and log-ins, and a first verdict
-    demo.py down      removes the host and what was generated for it
-    demo.py run -- CMD ARGS…   runs a command (ansible-playbook, …) with the demo's environment
+    demo.py up                  everything from nothing; ends with a verdict, addresses and log-ins
+    demo.py show                the addresses and log-ins again
+    demo.py run -- CMD ARGS…    runs a command (ansible-playbook, …) with the demo's environment
+    demo.py down                removes the host and what was generated for it
 
-A demo is known by its run id ($AISTACK_RUN, `demo` by default); what is generated for it lies in the cache folder.
+A demo is known by its run id ($AISTACK_RUN, `demo` by default), so that several can stand side by side; what is
+generated for it lies in the cache folder.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -23,30 +26,46 @@ import sys
 import time
 
 import host
-import servers
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
+MAIN = "gpubox"
 # On the host's loopback -> forwarded inside the container -> published on this machine's loopback, here if it is free.
 PAGES = {"prometheus": 9090, "alertmanager": 9093, "mailpit": 8025, "ollama": 11434}
 
 
 class Demo:
-    def __init__(self) -> None:
-        self.run_id = os.environ.setdefault("AISTACK_RUN", "demo")
+    """One demo. The tests use it too: with hosts that are watched beside the main one, and variables of their own."""
+
+    def __init__(self, run_id: str = "") -> None:
+        self.run_id = run_id or os.environ.get("AISTACK_RUN") or "demo"
         self.folder = os.path.join(host.cache_folder(), "demo-" + self.run_id)
-        self.state_file = os.path.join(self.folder, "demo.json")
+        self.log = os.path.join(self.folder, "prepare.log")
+
+    # -- what is known of it -------------------------------------------------------------------------------------
 
     @property
     def state(self) -> dict:
-        with open(self.state_file, encoding="utf-8") as handle:
-            return json.load(handle)
+        try:
+            with open(os.path.join(self.folder, "demo.json"), encoding="utf-8") as handle:
+                return json.load(handle)
+        except FileNotFoundError:
+            raise host.Trouble(f"There is no demo with the run id {self.run_id}: `demo.py up` makes it.") from None
+
+    def address(self, page: str) -> str:
+        return self.state["addresses"][page]
+
+    def login(self) -> tuple[str, str]:
+        """The generated log-in of Prometheus and Alertmanager."""
+        with open(os.path.join(self.folder, "secrets.yml"), encoding="utf-8") as handle:
+            return "admin", re.search(r"(?m)^web_password: ['\"]?([^'\"\n]+)", handle.read())[1]
 
     def environment(self) -> dict[str, str]:
         state = self.state
         return dict(
             os.environ,
-            AISTACK_DEMO_CONTAINER=state["container"],
+            AISTACK_RUN=self.run_id,
+            AISTACK_DEMO_CONTAINER=state["containers"][MAIN],
             AISTACK_DEMO_FOLDER=self.folder,
             AISTACK_DEMO_MIRROR=state["mirror"],
             AISTACK_DEMO_ADDRESSES=json.dumps(state["addresses"]),
@@ -54,69 +73,130 @@ class Demo:
             PATH=os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"],
         )
 
-    def playbook(self, *arguments: str) -> int:
-        command = ["ansible-playbook", "-i", "inventories/demo", *arguments]
-        return subprocess.run(command, cwd=TOP, env=self.environment(), check=False).returncode
+    def playbook(self, *arguments: str, **options) -> subprocess.CompletedProcess:
+        inventories = ["-i", "inventories/demo"]
+        if os.path.exists(self._path("more.yml")):
+            inventories += ["-i", self._path("more.yml")]
+        options["env"] = dict(self.environment(), **options.pop("env", {}))
+        return subprocess.run(["ansible-playbook", *inventories, *arguments], cwd=TOP, check=False, text=True,
+                              **options)
+
+    def on(self, name: str, *argv: str, check: bool = True) -> str:
+        """Runs a command on one of the hosts."""
+        return host.run("docker", "exec", self.state["containers"][name], *argv, check=check).stdout
+
+    # -- up and down ---------------------------------------------------------------------------------------------
+
+    def make_hosts(self, watched: tuple[str, ...] = ()) -> None:
+        """The main host, and others that are only watched, each with a port that Prometheus reaches."""
+        import servers
+
+        self.down()
+        os.makedirs(self.folder, mode=0o700)
+        self._write("smtp-password", secrets.token_urlsafe(18))
+        ports = {name: free_port(port) for name, port in PAGES.items()}
+        os.environ["AISTACK_RUN"] = self.run_id
+        made = {MAIN: host.up(MAIN, host.RELEASES[0],
+                              [f"{ports[name]}:{10000 + port}" for name, port in PAGES.items()], [])}
+        made.update((name, host.up(name, host.RELEASES[0], [], [])) for name in watched)
+        self._write("demo.json", json.dumps({
+            "containers": {name: one["name"] for name, one in made.items()},
+            "mirror": servers.mirror_folder(),
+            "addresses": {name: f"http://127.0.0.1:{port}" for name, port in ports.items()},
+        }))
+        self.watched = {name: made[name] for name in watched}
+        self.set()
+
+    def set(self, **variables) -> None:
+        """Describes the other hosts, and variables that hold for all, in an inventory beside the demo's own."""
+        hosts = {name: {
+            "ansible_connection": "community.docker.docker", "ansible_host": one["name"],
+            "ansible_python_interpreter": "/usr/bin/python3", "observability_address": one["address"],
+            "node_exporter_listen_address": ":9100", "ollama_exporter_listen_address": ":9877",
+            "monitored_services": {"ollama": {}},
+        } for name, one in self.watched.items()}
+        if hosts or variables:
+            self._write("more.yml", json.dumps({"all": {"vars": variables}, "monitored": {"hosts": hosts}}))
+
+    def prepare(self) -> bool:
+        """The user's own stack, and what stands outside of the site. Quiet; the log says more."""
+        forwards = [f"{10000 + port}:{port}" for port in PAGES.values()]
+        with open(self.log, "w", encoding="utf-8") as log:
+            return not any(self.playbook(*arguments, stdout=log, stderr=subprocess.STDOUT).returncode for arguments in (
+                ["tests/servers/outside.yml", "--limit", MAIN, "-e", json.dumps({"outside_forwards": forwards})],
+                ["tests/servers/stack.yml", "--limit", MAIN],
+                *([["tests/servers/stack.yml", "--limit", ",".join(self.watched), "--tags", "ollama"]]
+                  if self.watched else []),
+            ))
 
     def up(self) -> int:
-        self.down()
-        mirror = servers.mirror_folder()
-        os.makedirs(self.folder, mode=0o700)
-        ports = {name: free_port(port) for name, port in PAGES.items()}
-        self._write("smtp-password", secrets.token_urlsafe(18))
-        made = host.up("gpubox", host.RELEASES[0], [f"{ports[name]}:{10000 + port}" for name, port in PAGES.items()],
-                       [])
-        addresses = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
-        self._write("demo.json", json.dumps({"container": made["name"], "id": made["id"], "mirror": mirror,
-                                             "addresses": addresses}))
-        forwards = {name: {"from": 10000 + port, "to": port} for name, port in PAGES.items()}
-        for arguments in (
-            ["tests/servers/outside.yml", "-e", json.dumps({"outside_forwards": forwards})],
-            ["tests/servers/stack.yml"],
-            ["site.yml"],
-            ["playbooks/doctor.yml", "-e", "observability_doctor_wait=60"],
-        ):
-            code = self.playbook(*arguments)
-            if code:
-                print(f"\nThe demo stopped at {arguments[0]}. The host {made['name']} is still there to look at; "
-                      "`make demo-down` removes it.", file=sys.stderr)
-                return code
+        print("A throwaway host with a real Ollama, and the site that watches it. This takes about two minutes.\n")
+        said = time.monotonic()
+
+        def done(what: str) -> None:
+            nonlocal said
+            print(f"  {what:<60}{time.monotonic() - said:>4.0f} s", flush=True)
+            said = time.monotonic()
+
+        self.make_hosts()
+        done(f"The host {self.state['containers'][MAIN]}")
+        if not self.prepare():
+            with open(self.log, encoding="utf-8") as log:
+                print(log.read()[-3000:], file=sys.stderr)
+            return self._stopped("preparing its host")
+        done("What a user has: Ollama with a tiny model, a mail server")
+        print("\n$ ansible-playbook -i inventories/demo site.yml", flush=True)
+        if self.playbook("site.yml").returncode:
+            return self._stopped("site.yml")
+        print("\n$ ansible-playbook -i inventories/demo playbooks/doctor.yml", flush=True)
+        quiet = {"ANSIBLE_DISPLAY_OK_HOSTS": "no"}
+        if self.playbook("playbooks/doctor.yml", "-e", "observability_doctor_wait=60", env=quiet).returncode:
+            return self._stopped("playbooks/doctor.yml")
         self.show()
         return 0
 
-    def _write(self, name: str, text: str) -> None:
-        path = os.path.join(self.folder, name)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as handle:
-            handle.write(text)
-
-    def password(self) -> str:
-        with open(os.path.join(self.folder, "secrets.yml"), encoding="utf-8") as handle:
-            import yaml
-
-            return yaml.safe_load(handle)["web_password"]
+    def _stopped(self, where: str) -> int:
+        print(f"\nThe demo stopped at {where}. The host {self.state['containers'][MAIN]} is still there to look at; "
+              f"`{self._command('make demo-down')}` removes it.", file=sys.stderr)
+        return 1
 
     def show(self) -> None:
-        state, login = self.state, f"admin / {self.password()}"
-        rows = [
-            ("Prometheus", state["addresses"]["prometheus"], login),
-            ("Alertmanager", state["addresses"]["alertmanager"], login),
-            ("Mails (Mailpit, its API)", state["addresses"]["mailpit"] + "/api/v1/messages", "none"),
-            ("Ollama", state["addresses"]["ollama"], "none"),
-        ]
-        print("\nThe demo runs on the throwaway host %s.\n" % state["container"])
-        for name, address, who in rows:
-            print(f"  {name:<26}{address:<46}{who}")
+        login = " / ".join(self.login())
+        container = self.state["containers"][MAIN]
+        mails = self.address("mailpit")
+        demo = self._command(".venv/bin/python tests/servers/demo.py")
         print(f"""
-Stop Ollama, and read the mail about it within two minutes:
-  docker exec {state["container"]} systemctl stop ollama
-  curl -s {state["addresses"]["mailpit"]}/api/v1/messages
+The demo is up, on this machine only:
 
-What would a run change now?        python3 tests/servers/demo.py run -- ansible-playbook -i inventories/demo site.yml --check
-Tear it down:                       make demo-down""")
+  Prometheus     {self.address("prometheus"):<26}log-in {login}
+  Alertmanager   {self.address("alertmanager"):<26}the same log-in
+  Mails          {mails:<26}{mails}/api/v1/messages, no log-in
+  Ollama         {self.address("ollama"):<26}no log-in
+
+Stop Ollama; within two minutes there is a mail about it. Start it again; a mail says that it is over:
+  docker exec {container} systemctl stop ollama
+  curl -s {mails}/view/latest.txt
+What a run would change now:
+  {demo} run -- ansible-playbook -i inventories/demo site.yml --check
+Remove all of it:
+  {self._command("make demo-down")}""")
 
     def down(self) -> None:
         host.down(None, [f"{host.LABEL_RUN}={self.run_id}"])
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _command(self, words: str) -> str:
+        return words if self.run_id == "demo" else f"AISTACK_RUN={self.run_id} {words}"
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.folder, name)
+
+    def _write(self, name: str, text: str) -> None:
+        with os.fdopen(os.open(self._path(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w",
+                       encoding="utf-8") as handle:
+            handle.write(text)
 
 
 def free_port(wanted: int) -> int:
@@ -135,17 +215,14 @@ def free_port(wanted: int) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("up", "down", "show"):
+    for name in ("up", "show", "down"):
         commands.add_parser(name)
     commands.add_parser("run").add_argument("argv", nargs="+")
     arguments = parser.parse_args()
     demo = Demo()
-    started = time.monotonic()
     try:
         if arguments.command == "up":
-            code = demo.up()
-            print(f"\n{time.monotonic() - started:.0f} s.")
-            return code
+            return demo.up()
         if arguments.command == "run":
             return subprocess.run(arguments.argv, cwd=TOP, env=demo.environment(), check=False).returncode
         demo.down() if arguments.command == "down" else demo.show()

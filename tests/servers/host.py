@@ -24,6 +24,7 @@ import time
 LABEL_RUN = "aistack.run"
 LABEL_NAME = "aistack.name"
 RELEASES = ("bookworm", "trixie")
+RECIPE_VERSION = 1  # raise it when the code below makes a different image
 # systemd and what Ansible needs, then what the tests use.
 PACKAGES = [
     "systemd", "systemd-sysv", "dbus", "python3", "python3-apt", "ca-certificates", "iproute2", "procps", "sudo",
@@ -220,7 +221,7 @@ def extend(work, release, tag):
 
 def image_tag(release):
     """Named after everything that goes into it, so that a changed recipe makes a new image."""
-    recipe = json.dumps([release, PACKAGES, MASKED, machine_apt_options(), sources(machine_sources()), 1])
+    recipe = json.dumps([release, PACKAGES, MASKED, machine_apt_options(), sources(machine_sources()), RECIPE_VERSION])
     return f"aistack-host:{release}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
 
 

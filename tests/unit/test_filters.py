@@ -6,7 +6,10 @@ import json
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.aistack.observability.plugins.filter.component_files import component_files, externalise_secrets
+from ansible_collections.aistack.observability.plugins.filter.component_files import (
+    component_files,
+    externalise_secrets,
+)
 from ansible_collections.aistack.observability.plugins.filter.local_url import local_url
 from ansible_collections.aistack.observability.plugins.filter.web_config import web_config
 
@@ -114,7 +117,7 @@ def test_files_are_json_for_structures_and_text_for_text():
         {"a.yml": {"global": {"umlaut": "ü"}}, "b.tmpl": "{{ .Status }}", "empty.yml": {}, "web.yml": {
             "basic_auth_users": {"admin": "$2b$"}}},
         "prometheus", folder="/etc/prometheus", group="prometheus")
-    assert [item["path"] for item in files] == ["/etc/prometheus/a.yml", "/etc/prometheus/b.tmpl", "/etc/prometheus/web.yml"]
+    assert [item["path"] for item in files] == [f"/etc/prometheus/{name}" for name in ("a.yml", "b.tmpl", "web.yml")]
     assert json.loads(files[0]["content"]) == {"global": {"umlaut": "ü"}}
     assert "ü" in files[0]["content"]
     assert files[1]["content"] == "{{ .Status }}"

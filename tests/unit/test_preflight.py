@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible_collections.aistack.observability.plugins.action import preflight
 from ansible_collections.aistack.observability.plugins.modules import preflight as target
 from ansible_collections.aistack.observability.plugins.plugin_utils.inventory_model import Service
@@ -114,6 +115,16 @@ def test_adoption_takes_the_port_of_the_same_unit_only():
 ])
 def test_overlap(listens, held_on, overlap):
     assert preflight._overlap(listens, held_on) is overlap
+
+
+def test_where_programs_come_from(tmp_path):
+    file = tmp_path / "releases.yml"
+    file.write_text("")
+    for mirror in ("", None, "https://mirror.example.org/x", str(tmp_path)):
+        assert preflight.source_problems(mirror, str(file)) == []
+    assert [problem.name for problem in preflight.source_problems(str(file), str(tmp_path))] == [
+        "observability_mirror", "observability_releases_overlay"]
+    assert "got 'nowhere'" in str(preflight.source_problems("nowhere", "")[0])
 
 
 # -- the target's half -------------------------------------------------------------------------------------------
@@ -342,11 +353,24 @@ def test_tags_select_what_is_checked(project):
 
 
 def test_variables_may_refer_to_defaults_and_be_encrypted(project):
-    """Neither is an error, and what a template gives is what is checked."""
-    project.shared = {"prometheus_evaluation_interval": "{{ prometheus_scrape_interval }}",
+    """Neither is an error, what comes out is what is checked, and what was encrypted isn't shown."""
+    project.shared = {"prometheus_evaluation_interval": "{{ [prometheus_scrape_interval] | first }}",
                       "prometheus_scrape_timeout": "{{ 'of' ~ 'ten' }}"}
     assert project.problems() == [
         "prometheus_scrape_timeout: expected a duration such as 30s, 1h30m or 15d, got 'often'"]
+    password = project.folder / "password"
+    password.write_text("open sesame\n")
+    lines = VaultLib().encrypt(b"hunter2", VaultSecret(b"open sesame")).decode().splitlines()
+    encrypted = "!vault |\n" + "".join(f"        {line}\n" for line in lines)
+    (project.folder / "inventory" / "group_vars" / "observability.yml").write_text(
+        f"observability_web_login:\n  username: admin\n  password: {encrypted}prometheus_scrape_interval: {encrypted}"
+        f"monitored_services:\n  ollama:\n    url: {encrypted}")
+    expected = "expected a duration such as 30s, 1h30m or 15d, got a value that isn't shown"
+    assert [line for line in project.problems("--vault-password-file", str(password)) if "often" not in line] == [
+        "monitored_services.ollama.url: expected an http or https address, for example http://127.0.0.1:11434, got a "
+        "value that isn't shown",
+        f"prometheus_scrape_interval: {expected}", f"prometheus_evaluation_interval: {expected}"]
+    assert "hunter2" not in project.output
 
 
 def test_names_of_the_users_own(project):

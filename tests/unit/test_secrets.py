@@ -172,5 +172,6 @@ def test_a_password_that_bcrypt_would_cut_is_refused():
 def test_where_the_store_is():
     assert secrets.store_path({"inventory_dir": "/inv"}) == "/inv/group_vars/observability-secrets.yml"
     assert secrets.store_path({"inventory_dir": "/inv", "observability_secrets_file": "/x.yml"}) == "/x.yml"
+    assert secrets.store_path({"inventory_dir": "/inv", "observability_secrets_file": ""}).startswith("/inv/group_vars")
     with pytest.raises(secrets.SecretError, match="observability_secrets_file"):
         secrets.store_path({"inventory_dir": None})

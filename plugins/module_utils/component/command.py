@@ -41,6 +41,7 @@ def run(*command: str, check: bool = True, timeout: float = TIMEOUT, together: b
     result = Done(done.returncode, done.stdout, done.stderr or b"")
     if check and result.code:
         words = (result.errors or result.output).strip()
-        raise ComponentError("%s failed: %s" % (" ".join(command[:4]), words.splitlines()[-1] if words else result.code),
-                             {"output": words[-4000:]} if "\n" in words else {})
+        last = words.splitlines()[-1] if words else "exit status %d" % result.code
+        raise ComponentError("%s failed: %s" % (" ".join(command[:4]), last),
+                             {"output": words[-4000:]} if last != words else {})
     return result

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+from urllib.parse import urlsplit
 
 from . import files, release, unit
 from .errors import ComponentError
@@ -51,7 +52,7 @@ class Declaration:
         self.validate = params.get("validate") or []
         self.watches = list(params.get("watches") or [])
         self.snapshot = list(params.get("snapshot") or [])
-        self.answers = params.get("answers") or {}
+        self.answers = _answers(params.get("answers") or {})
         self.silence = params.get("silence") or {}
         self.files = [self._file(item) for item in params.get("files") or []]
         self.unit = None
@@ -80,7 +81,7 @@ class Declaration:
     def _program_path(self, params: dict) -> str:
         if params.get("package"):
             return "/usr/bin"
-        return os.path.join(release.PROGRAM_ROOT, self.name, "current")
+        return os.path.join(release.PROGRAM_ROOT, self.name, release.CURRENT)
 
     def _file(self, spec: dict) -> files.Wanted:
         content = (spec.get("content") or "").encode("utf-8")
@@ -102,6 +103,23 @@ class Declaration:
 
     def wanted_paths(self) -> set[str]:
         return {item.path for item in self.files}
+
+
+def _answers(spec: dict) -> dict:
+    """Found here, a slip costs nothing; found by asking, it would take a good change back."""
+    for question in spec.get("questions") or []:
+        try:
+            parts = urlsplit(question["url"])
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+                raise ValueError("it is no http or https address")
+        except ValueError as error:
+            raise ComponentError("answers.questions.url %r: %s" % (question["url"], error)) from None
+        try:
+            re.compile(question.get("matches") or "")
+        except re.error as error:
+            raise ComponentError("answers.questions.matches %r is no regular expression: %s"
+                                 % (question["matches"], error)) from None
+    return spec
 
 
 def _absolute(path: str, option: str) -> str:

@@ -16,6 +16,7 @@ import tempfile
 from .errors import ComponentError
 
 DIFF_LIMIT = 256 * 1024
+TEMPORARY = ".aistack-"
 
 
 def sha256_bytes(content: bytes) -> str:
@@ -221,7 +222,7 @@ def sweep_temporaries(folder: str, component: str = "") -> None:
 
 def _temporary_prefix(component: str = "") -> str:
     # No component's name holds a tilde, so none is the beginning of another's.
-    return ".aistack-%s~" % component
+    return "%s%s~" % (TEMPORARY, component)
 
 
 def _unlink_quietly(path: str) -> None:

@@ -178,14 +178,14 @@ class Generations:
         files.link(os.path.join("generations", str(generation.number)), self._proven_link)
 
     def discard(self, number: int) -> None:
-        files.remove(self.snapshot_folder(number))
-        leaving = self._folder(number) + ".leaving"
-        files.remove(leaving)
-        try:
-            os.rename(self._folder(number), leaving)
-        except FileNotFoundError:
-            return
-        files.remove(leaving)
+        for folder in (self.snapshot_folder(number), self._folder(number)):
+            leaving = folder + ".leaving"
+            files.remove(leaving)
+            try:
+                os.rename(folder, leaving)
+            except FileNotFoundError:
+                continue
+            files.remove(leaving)
 
     def collect(self) -> list[dict]:
         """Drop all but the newest proven generations and what a killed run left; returns the manifests that stay."""

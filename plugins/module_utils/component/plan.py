@@ -10,12 +10,82 @@ import os
 import pwd
 import re
 
-from . import files, release, unit
+from . import files, host, release, unit
 from .declaration import Declaration
 from .errors import Refused
 from .generations import Generation, Generations
 
-VENDOR_UNITS = ("/usr/lib/systemd/system", "/lib/systemd/system")
+
+class Host:
+    """The host as it is; or, after an interrupted run, as it will be once that run is taken back.
+
+    So a check on an interrupted host promises what the next run really does.
+    """
+
+    def __init__(self, generations: Generations) -> None:
+        self.before: Generation | None = generations.proven()
+        intent = generations.intent()
+        self.interrupted = intent is not None
+        self._finished = self.before is not None and self.interrupted and self.before.number == intent["to"]
+        self._files: dict[str, files.Found] = {}
+        self._made: dict = {}
+        self._folders: set[str] = set()
+        if not self.interrupted or self._finished:
+            return
+        undo = intent["undo"]
+        if intent["phase"] != "staging":
+            abandoned = generations.abandoned(intent)
+            foreign = abandoned.foreign()
+            for path in abandoned.records():
+                self._files[path] = foreign.get(path) or files.Found.imagined(path)
+            for item in self.before.wanted() if self.before else []:
+                uid, gid = files.uid_of(item.owner), files.gid_of(item.group)
+                self._files[item.path] = files.Found.imagined(item.path, item.content, item.mode, uid, gid)
+        self._folders = {path for path in undo["directories"] if self._empties(path, undo["directories"])}
+        if not any(os.path.lexists(path) and path not in self._folders for path in undo["data"]):
+            self._made = undo["account"]
+
+    @property
+    def to_be_restored(self) -> bool:
+        return self.interrupted and not self._finished
+
+    def _empties(self, path: str, made: list[str]) -> bool:
+        """Will nothing be left in this directory?"""
+        for here, folders, names in os.walk(path):
+            for name in names:
+                found = self._files.get(os.path.join(here, name))
+                if found is None and not name.startswith(files.TEMPORARY) or found and found.type != "missing":
+                    return False
+            if any(os.path.join(here, name) not in made for name in folders):
+                return False
+        return True
+
+    def found(self, path: str) -> files.Found:
+        if path in self._files:
+            return self._files[path]
+        return files.Found.imagined(path) if path in self._folders else files.Found(path)
+
+    def missing_account(self, account: dict | None) -> dict:
+        missing = host.missing_account(account)
+        for part, name in self._made.items():
+            if account and account[part] == name:
+                missing[part] = name
+        return missing
+
+    def current(self, program_path: str) -> str:
+        """The program folder in use."""
+        if self.to_be_restored and self.before:
+            return (self.before.manifest.get("program") or {}).get("folder", "")
+        try:
+            return os.path.join(os.path.dirname(program_path), os.readlink(program_path))
+        except OSError:
+            return ""
+
+    def status(self, file: str) -> unit.Status:
+        status = unit.Status(file)
+        if self.to_be_restored and (self.before is None or self.before.manifest.get("unit")):
+            status.imagine(running=self.before is not None)
+        return status
 
 
 class Plan:
@@ -24,28 +94,30 @@ class Plan:
     ``service`` is ``none``, ``start``, ``reload``, ``restart`` or ``stop``.
     """
 
-    def __init__(self, declaration: Declaration, generations: Generations) -> None:
+    def __init__(self, declaration: Declaration, generations: Generations, recovered: bool = False) -> None:
         self.declaration = declaration
         self.generations = generations
-        self.before: Generation | None = generations.proven()
-        self.interrupted = generations.intent() is not None
+        self.host = Host(generations)
+        self.before = self.host.before
+        self.interrupted = self.host.interrupted or recovered
         self.create: list[files.Wanted] = []
         self.change: list[tuple[files.Found, files.Wanted]] = []
         self.rights: list[tuple[files.Found, files.Wanted]] = []
         self.remove: list[files.Found] = []
         self.changed_by_hand: list[files.Found] = []
+        self.foreign: list[files.Found] = []    # in our places, but not placed by us
         self.new_directories: list = []
         self.directory_rights: list = []
-        self.new_account = False
+        self.missing_account: dict = {}
         self.program_action = "keep"        # keep, place (new or another), mend (same, but damaged)
+        self.placed_before: dict | None = None
         self.watched: dict[str, str] = {}
         self.watched_changed: list[str] = []
         self.service = "none"
         self.enable = False
         self.notes: list[str] = []
         self.data = "kept"
-        self.recorded = bool(generations.numbers())
-        self.status = unit.Status(declaration.unit_file) if declaration.unit or self._had_unit() else None
+        self.status = self.host.status(declaration.unit_file) if declaration.unit or self._had_unit() else None
         if declaration.absent:
             self._plan_removal()
         else:
@@ -60,20 +132,13 @@ class Plan:
         declaration = self.declaration
         ours = self.before.records() if self.before else {}
         self._refuse_foreign_unit(ours)
-        account = declaration.account
-        self.new_account = bool(account) and (files.uid_of(account["user"]) is None
-                                              or files.gid_of(account["group"]) is None)
+        self.missing_account = self.host.missing_account(declaration.account)
         self._plan_program()
         self._plan_directories()
         for item in declaration.files:
             self._plan_file(item, ours)
         for path in sorted(set(ours) - declaration.wanted_paths()):
-            found = files.Found(path)
-            if found.type == "missing":
-                continue
-            if found.type == "file" and found.sha256 != ours[path]["sha256"]:
-                self.changed_by_hand.append(found)
-            self.remove.append(found)
+            self._plan_stale(path, ours[path])
         self._plan_watches()
         self._plan_service()
         self._plan_data()
@@ -82,12 +147,11 @@ class Plan:
         declaration = self.declaration
         if not declaration.unit or declaration.unit.path in ours or declaration.adopt:
             return
-        for folder in VENDOR_UNITS:
-            path = os.path.join(folder, declaration.unit.file)
-            if os.path.lexists(path):
-                raise Refused(
-                    "%s exists and isn't ours: another %s is installed on this host. Remove it, or set %s_adopt: "
-                    "true to put ours in its place" % (path, declaration.family, declaration.family))
+        fragment = self.status.fragment
+        if fragment and fragment != declaration.unit.path:
+            raise Refused(
+                "%s exists and isn't ours: another %s is installed on this host. Remove it, or set %s_adopt: "
+                "true to put ours in its place" % (fragment, declaration.family, declaration.family))
 
     def _plan_program(self) -> None:
         wanted = self.declaration.program
@@ -98,13 +162,21 @@ class Plan:
             self.program_action = "keep" if wanted.fits() and wanted.same_as(record) else "place"
         elif not wanted.same_as(record):
             self.program_action = "place"
-        elif not release.intact(record) or _current(self.declaration) != record["folder"]:
+        elif not release.intact(record):
             self.program_action = "mend"
             self.notes.append("the program's files were changed since they were placed: it is placed anew")
+        elif self.host.current(self.declaration.program_path) != record["folder"]:
+            self.program_action = "mend"
+            self.notes.append("%s points elsewhere: it is set right" % self.declaration.program_path)
+        if self.program_action != "keep":
+            self.placed_before = wanted.placed_before(self.generations.manifests())
 
     def _plan_directories(self) -> None:
         for item in self.declaration.directories:
-            found = files.Found(item.path)
+            found = self.host.found(item.path)
+            if found.type == "link" and item.kind == "data" and os.path.isdir(item.path):
+                # Data may have been moved to another disk.
+                found = files.Found(os.path.realpath(item.path))
             if found.type == "missing":
                 self.new_directories.append(item)
             elif found.type != "directory":
@@ -113,24 +185,36 @@ class Plan:
                 self.directory_rights.append(item)
 
     def _plan_file(self, item: files.Wanted, ours: dict) -> None:
-        found = files.Found(item.path)
+        found = self.host.found(item.path)
         record = ours.get(item.path)
         if found.type == "missing":
             self.create.append(item)
             return
         if found.type != "file":
             raise Refused("%s exists and is no regular file (%s): move it away" % (item.path, found.type))
-        if record is None and found.content != item.content:
-            if not self.declaration.adopt:
+        if record is None:
+            self.foreign.append(found)
+        if found.content != item.content:
+            if record is None and not self.declaration.adopt:
                 raise Refused("%s exists and isn't ours: move it away, or set %s_adopt: true; then it is saved below "
                               "%s and replaced" % (item.path, self.declaration.family, self.generations.root))
-            self.changed_by_hand.append(found)
-        if found.content != item.content:
-            if record is not None and found.sha256 != record["sha256"]:
+            if record is None or found.sha256 != record["sha256"]:
                 self.changed_by_hand.append(found)
             self.change.append((found, item))
         elif not found.same_rights(item.mode, item.owner, item.group):
             self.rights.append((found, item))
+
+    def _plan_stale(self, path: str, record: dict) -> None:
+        """A file that an earlier declaration placed."""
+        found = self.host.found(path)
+        if found.type == "missing":
+            return
+        if found.type != "file":
+            self.notes.append("%s is no longer a file (%s): it is left alone" % (path, found.type))
+            return
+        if found.sha256 != record["sha256"]:
+            self.changed_by_hand.append(found)
+        self.remove.append(found)
 
     def _plan_watches(self) -> None:
         known = (self.before.manifest.get("watches") if self.before else None) or {}
@@ -171,12 +255,7 @@ class Plan:
     def _plan_removal(self) -> None:
         if self.before:
             for path, record in sorted(self.before.records().items()):
-                found = files.Found(path)
-                if found.type == "missing":
-                    continue
-                if found.type == "file" and found.sha256 != record["sha256"]:
-                    self.changed_by_hand.append(found)
-                self.remove.append(found)
+                self._plan_stale(path, record)
             if self.status and (self.status.running or self.status.enabled):
                 self.service = "stop"
         data = [path for path in self.data_paths() if os.path.lexists(path)]
@@ -194,7 +273,7 @@ class Plan:
     def to_remove(self) -> bool:
         """Is there anything that a removal would take away?"""
         purge = self.declaration.purge_data and self.data.startswith("purged")
-        return bool(self.before or self.recorded or self.interrupted or purge)
+        return bool(self.before or self.generations.recorded or self.interrupted or purge)
 
     # -- for people ------------------------------------------------------------------------------------------------
 
@@ -205,7 +284,7 @@ class Plan:
         if self.declaration.absent:
             return not self.to_remove
         return not (self.create or self.change or self.rights or self.remove or self.new_directories
-                    or self.directory_rights or self.new_account or self.program_action != "keep"
+                    or self.directory_rights or self.missing_account or self.program_action != "keep"
                     or self.service != "none" or self.enable or self.watched_changed
                     or (self.before is None))
 
@@ -250,7 +329,7 @@ class Plan:
                 "remove": sorted(found.path for found in self.remove),
             },
             "directories": sorted(item.path for item in self.new_directories + self.directory_rights),
-            "account": self.declaration.account["user"] if self.new_account and self.declaration.account else None,
+            "account": self.declaration.account["user"] if self.missing_account else None,
             "service": self.service,
             "enable": self.enable,
             "data": self.data,
@@ -303,13 +382,6 @@ def _rights(mode: int, uid: int, gid: int) -> str:
     except KeyError:
         group = str(gid)
     return "%s %s:%s" % (oct(mode)[2:].zfill(4), owner, group)
-
-
-def _current(declaration: Declaration) -> str:
-    try:
-        return os.path.join(os.path.dirname(declaration.program_path), os.readlink(declaration.program_path))
-    except OSError:
-        return ""
 
 
 def _version_key(text: str) -> list:

@@ -8,7 +8,9 @@ Nothing is unpacked before its sha256 agrees with the pinned one.
 """
 from __future__ import annotations
 
+import errno
 import hashlib
+import lzma
 import os
 import platform
 import re
@@ -19,11 +21,14 @@ import sys
 import tarfile
 import time
 import zipfile
+import zlib
 
 from . import files
+from .command import run
 from .errors import ComponentError
 
 PROGRAM_ROOT = "/opt/aistack"
+CURRENT = "current"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armv7", "riscv64": "riscv64"}
 FETCH_TRIES = 3
 FETCH_TIMEOUT = 30
@@ -40,7 +45,7 @@ class Artefact:
     def __init__(self, name: str, spec: dict) -> None:
         self.name = name
         self.url = spec.get("url") or ""
-        self.file = spec.get("file") or os.path.basename(self.url)
+        self.file = spec.get("file") or os.path.basename(self.url) or "archive"
         self.sha256 = spec["sha256"].lower()
         self.from_controller = bool(spec.get("from_controller"))
 
@@ -84,8 +89,8 @@ class Artefact:
                     raise OSError("only %d of %s bytes came" % (os.path.getsize(target), expected))
                 return
             except OSError as error:
-                if getattr(error, "errno", None) == 28:
-                    raise
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise OSError(error.errno, error.strerror, target) from None
                 trouble = str(error)
                 if 400 <= getattr(error, "code", 0) < 500:
                     break
@@ -113,6 +118,14 @@ class Program:
     def same_as(self, record: dict | None) -> bool:
         return bool(record) and record.get("kind") == self.kind and record.get("digest") == self.digest
 
+    def placed_before(self, manifests: list[dict]) -> dict | None:
+        """The record of this very program where a kept generation still has it, undamaged."""
+        for manifest in reversed(manifests):
+            record = manifest.get("program")
+            if self.same_as(record) and "folder" in record and intact(record):
+                return record
+        return None
+
 
 class _Foldered(Program):
     """A program in an immutable folder of its own."""
@@ -134,7 +147,7 @@ class _Foldered(Program):
         try:
             program = os.path.join(incoming, "program")
             self.build(program, handed_over, os.path.join(incoming, "scratch"))
-            subprocess.run(["sync", "-f", program], check=False)
+            run("sync", "-f", program)
             base = "%s-%s" % (re.sub(r"[^A-Za-z0-9._+-]", "_", self.version), self.digest[:12])
             folder, turn = os.path.join(home, base), 1
             while os.path.lexists(folder):
@@ -238,8 +251,12 @@ def unpack(archive: str, folder: str, form: str, strip: int, programs: list[str]
         else:
             with tarfile.open(archive, "r:*") as tar:
                 _unpack_tar(tar, folder, strip)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, ValueError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError,
+            RuntimeError, FileExistsError) as error:
         raise ComponentError("%s can't be unpacked: %s" % (os.path.basename(archive), error)) from None
+    except OSError as error:
+        # Writing tells no path: say at least which disk it was.
+        raise OSError(error.errno, error.strerror or str(error), error.filename or folder) from None
 
 
 def _inside(name: str, folder: str, strip: int, archive: str) -> str | None:
@@ -260,9 +277,7 @@ def _unpack_tar(tar: tarfile.TarFile, folder: str, strip: int) -> None:
             _make_parents(target, folder, archive)
         if entry.issym() or entry.islnk():
             # A link inside its own folder is harmless, and released archives with libraries have them.
-            below = os.path.dirname(entry.name) if entry.issym() else ""
-            points_at = os.path.normpath(os.path.join(below, entry.linkname))
-            if entry.linkname.startswith("/") or points_at.split("/")[0] == ".." or "/.." in entry.linkname.lstrip("./"):
+            if target and entry.issym() and not _stays_inside(target, entry.linkname, folder):
                 raise ComponentError("%s is refused: its link %r points out of the folder it is unpacked in (%r)"
                                      % (os.path.basename(archive), entry.name, entry.linkname))
             if target and entry.issym():
@@ -284,6 +299,15 @@ def _unpack_tar(tar: tarfile.TarFile, folder: str, strip: int) -> None:
         else:
             raise ComponentError("%s is refused: its entry %r is neither a file nor a folder"
                                  % (os.path.basename(archive), entry.name))
+
+
+def _stays_inside(link: str, points_at: str, folder: str) -> bool:
+    """May the symbolic *link* be placed? Upward steps only at the beginning, where no other link can bend them."""
+    parts = points_at.split("/")
+    while parts and parts[0] in ("..", "."):
+        parts.pop(0)
+    end = os.path.normpath(os.path.join(os.path.dirname(link), points_at))
+    return not points_at.startswith("/") and ".." not in parts and (end + "/").startswith(folder + "/")
 
 
 def _make_parents(target: str, folder: str, archive: str) -> None:
@@ -308,10 +332,10 @@ def _unpack_zip(archive: str, folder: str, strip: int) -> None:
                                      % (os.path.basename(archive), entry.filename))
             if target is None:
                 continue
+            _make_parents(target, folder, archive)
             if entry.is_dir():
                 os.makedirs(target, mode=0o755, exist_ok=True)
                 continue
-            _make_parents(target, folder, archive)
             with bundle.open(entry) as source, open(target, "xb") as handle:
                 shutil.copyfileobj(source, handle, 1 << 20)
             os.chmod(target, 0o755 if mode & 0o100 else 0o644)
@@ -323,8 +347,14 @@ def _unpack_zst(archive: str, folder: str, strip: int) -> None:
     except FileNotFoundError:
         raise ComponentError("unpacking %s needs the program zstd on this host: install the package zstd"
                              % os.path.basename(archive)) from None
-    with process, tarfile.open(name=archive, fileobj=process.stdout, mode="r|") as tar:
-        _unpack_tar(tar, folder, strip)
+    with process:
+        with tarfile.open(name=archive, fileobj=process.stdout, mode="r|") as tar:
+            _unpack_tar(tar, folder, strip)
+        while process.stdout.read(1 << 20):
+            pass
+        words = process.stderr.read().decode("utf-8", "replace").strip()
+        if process.wait():
+            raise ValueError(words)
 
 
 class PythonEnvironment(_Foldered):
@@ -375,12 +405,8 @@ class PythonEnvironment(_Foldered):
 
     @staticmethod
     def _run(command: list[str]) -> str:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False,
-                              stdin=subprocess.DEVNULL, env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"})
-        if done.returncode:
-            raise ComponentError("making the Python environment failed at %s" % " ".join(command[:4]),
-                                 {"output": (done.stdout + done.stderr).decode("utf-8", "replace")})
-        return done.stdout.decode()
+        # Nothing of the caller's Python or pip settings has a say in what the environment becomes.
+        return run(*command, environment={"PYTHONPATH": "", "PYTHONHOME": "", "PIP_CONFIG_FILE": os.devnull}).output
 
 
 class Package(Program):
@@ -397,35 +423,37 @@ class Package(Program):
         self.digest = "%s=%s" % (self.name, self.wanted_version)
 
     def _installed(self) -> str:
-        done = subprocess.run(["dpkg-query", "-W", "-f=${db:Status-Abbrev}${Version}", self.name],
-                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
-        text = done.stdout.decode()
-        return text[3:].strip() if done.returncode == 0 and text.startswith("ii") else ""
+        done = run("dpkg-query", "-W", "-f=${db:Status-Abbrev}${Version}", self.name, check=False)
+        return done.output[3:].strip() if done.code == 0 and done.output[1:2] == "i" else ""
 
     def fits(self) -> bool:
         return bool(self.installed) and self.wanted_version in ("", self.installed)
 
-    def record(self) -> dict:
-        return dict(super().record(), name=self.name, installed=self.installed)
+    def record(self, before: dict | None = None) -> dict:
+        """``ours`` tells a package that we installed from one that was there, and stays when we are gone."""
+        ours = before["ours"] if before and before.get("kind") == self.kind and before["name"] == self.name \
+            else not self.installed
+        return dict(super().record(), name=self.name, installed=self.installed, ours=ours)
 
     def install(self, version: str) -> None:
-        self._apt("install", "--allow-downgrades", "%s=%s" % (self.name, version) if version else self.name)
-        self.installed = self._installed()
-        self.version = self.installed
+        wanted = ["install", "--allow-downgrades", "%s=%s" % (self.name, version) if version else self.name]
+        try:
+            self._apt(*wanted)
+        except ComponentError:
+            # Minimal images come without package lists, and old lists name files that are gone.
+            self._apt("update")
+            self._apt(*wanted)
+        self.installed = self.version = self._installed()
 
     def remove(self) -> None:
         self._apt("remove", self.name)
+        self.installed = ""
 
     @staticmethod
     def _apt(*arguments: str) -> None:
-        environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive", LC_ALL="C.UTF-8")
-        command = ["apt-get", "-q", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300",
-                   "-o", "Dpkg::Options::=--force-confold"]
-        done = subprocess.run(command + list(arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              stdin=subprocess.DEVNULL, env=environment, check=False)
-        if done.returncode:
-            raise ComponentError("apt-get %s failed" % " ".join(arguments),
-                                 {"output": done.stdout.decode("utf-8", "replace")[-4000:]})
+        run("apt-get", "-q", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300",
+            "-o", "Dpkg::Options::=--force-confold", *arguments, keep_open=False, together=True,
+            environment={"DEBIAN_FRONTEND": "noninteractive"})
 
 
 def program_of(component: str, params: dict) -> Program | None:

@@ -96,7 +96,7 @@ class Stage:
             # A unit without credentials of its own can't look below /run/credentials at all, so it gets one too.
             command += ["-p", "LoadCredential=check:%s" % os.path.join(credentials, os.listdir(credentials)[0]),
                         "-p", "BindReadOnlyPaths=%s:/run/credentials/%s" % (credentials, unit.file)]
-        return command + argv
+        return command + [item.replace("$", "$$") for item in argv]
 
     def remove(self) -> None:
         files.remove(self._root)

@@ -8,12 +8,14 @@ After a kill at any moment the intent on disk says where from and where to, and 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import time
+import traceback
 
 from . import files, health, host, release, unit
 from .declaration import Declaration
-from .errors import ComponentError, Refused
+from .errors import ComponentError
 from .generations import Generation, Generations
 from .plan import Plan
 from .stage import Stage
@@ -36,30 +38,35 @@ class Transaction:
         """The plan and its diff; nothing is touched."""
         with self._generations.lock(reading=True):
             plan = Plan(self._declaration, self._generations)
-            result = self._result(plan, not plan.empty)
-            needs = plan.declaration.program.needs() if plan.program_action in ("place", "mend") else []
-            return dict(result, needs=needs)
+            fetched = plan.program_action != "keep" and not plan.placed_before
+            needs = self._declaration.program.needs() if fetched else []
+            return dict(self._result(plan, not plan.empty), needs=needs)
 
     def carry_out(self) -> dict:
         """Make the declaration true, or leave the host as it was."""
         with self._generations.lock():
             try:
                 self._recover()
-                plan = Plan(self._declaration, self._generations)
-                planned = {"plan": plan.show(), "diff": plan.diff()}
+                plan = Plan(self._declaration, self._generations, self._recovered)
+                result = self._result(plan, self._recovered or not plan.empty)
                 if not plan.empty:
                     (self._remove if self._declaration.absent else self._replace)(plan)
-                return dict(self._result(plan, self._recovered or not plan.empty), **planned)
-            except ComponentError as error:
+                return dict(result, steps=self._steps, generation=self._number())
+            except Exception as error:
+                explained = _explained(error, self._declaration.name)
                 if self._setback:
-                    error.details.update({"before, %s" % key: value for key, value in self._setback.details.items()})
-                    error.message += ". Before that: " + self._setback.message
-                raise self._masked(error) from None
+                    explained.details.update({"before, %s" % key: value
+                                              for key, value in self._setback.details.items()})
+                    explained.message += ". Before that: " + self._setback.message
+                raise self._masked(explained) from error
 
     def _result(self, plan: Plan, changed: bool) -> dict:
+        return {"changed": changed, "plan": plan.show(), "steps": [], "diff": plan.diff(),
+                "generation": self._number()}
+
+    def _number(self) -> int | None:
         proven = self._generations.proven()
-        return {"changed": changed, "plan": plan.show(), "steps": list(self._steps), "diff": plan.diff(),
-                "generation": proven.number if proven else None}
+        return proven.number if proven else None
 
     def _step(self, text: str) -> None:
         self._steps.append(text)
@@ -70,7 +77,10 @@ class Transaction:
         for item in self._declaration.files:
             if item.secret:
                 text = item.content.decode("utf-8", "replace")
-                secrets.update(part.strip() for part in [text] + text.splitlines() if len(part.strip()) >= 4)
+                parts = [part.strip() for part in [text] + text.splitlines()]
+                # Programs like to quote what they complain of.
+                parts += [json.dumps(part)[1:-1] for part in parts] + [repr(part)[1:-1] for part in parts]
+                secrets.update(part for part in parts if len(part) >= 4)
         for source in (self._declaration.answers, self._declaration.silence):
             password = (source.get("login") or {}).get("password")
             if password:
@@ -87,96 +97,136 @@ class Transaction:
     # -- stage -----------------------------------------------------------------------------------------------------
 
     def _replace(self, plan: Plan) -> None:
-        declaration = self._declaration
-        self._generations.prepare()
-        stage = Stage(declaration, self._generations)
-        undo = _Undo(declaration)
-        generation = None
+        """Stage with an intent on disk that says what is made on the way, then switch."""
+        generations = self._generations
+        generations.prepare()
+        directories = plan.new_directories + plan.directory_rights
+        intent = {"from": plan.before.number if plan.before else None, "to": generations.next_number(),
+                  "phase": "staging", "silences": [],
+                  "unit": {"running": plan.status.running, "enabled": plan.status.enabled} if plan.status else {},
+                  "undo": {"account": plan.missing_account, "user": self._declaration.account,
+                           "directories": host.missing_directories(self._folders(plan)),
+                           "data": [item.path for item in directories if item.kind == "data"],
+                           "folders": sorted({os.path.dirname(item.path) for item in self._declaration.files})}}
+        generations.intend(intent)
         try:
-            if declaration.account:
-                undo.account = host.create_account(declaration.account)
-                if undo.account:
-                    self._step("created %s" % " and ".join(undo.account))
-            undo.directories = host.create_directories(
-                plan.new_directories + ([_CredentialDirectory(declaration.name)] if self._has_credentials() else []))
-            program = self._place_program(plan, undo)
-            if plan.create or plan.change or plan.remove or plan.program_action != "keep":
-                stage.build([found.path for found in plan.remove])
-                folder = program["folder"] if program and "folder" in program else declaration.program_path
-                for name in stage.check(folder):
-                    self._step("%s agrees" % name)
-            generation = self._generations.store(self._manifest(plan, program, undo), declaration.files)
-        except (ComponentError, OSError) as error:
-            stage.remove()
-            if generation:
-                self._generations.discard(generation.number)
-            undo.run()
-            if not plan.before and not self._generations.numbers():
-                self._generations.forget()
-            error = _explained(error, declaration.name)
-            error.message += ". Nothing that runs was touched"
-            raise error from None
+            generation, prepared = self._stage(plan, intent)
+        except Exception as error:
+            explained = _explained(error, self._declaration.name)
+            explained.message += ". Nothing that runs was touched"
+            try:
+                self._unstage(intent)
+            except Exception as trouble:
+                explained.message += "; the next run clears up what was staged (%s)" % trouble
+            raise explained from error
+        self._switch(plan, generation, prepared, intent)
+
+    def _folders(self, plan: Plan) -> list[str]:
+        """Directories that must be there before the files are."""
+        credentials = [_CredentialDirectory(self._declaration.name)] if self._has_credentials() else []
+        return ([item.path for item in plan.new_directories + credentials]
+                + [os.path.dirname(item.path) for item in plan.create])
+
+    def _stage(self, plan: Plan, intent: dict) -> tuple[Generation, list[tuple[str, str]]]:
+        """Everything that can fail or takes time: what runs doesn't notice it."""
+        declaration = self._declaration
+        program = self._place_program(plan)
+        made = host.create_account(declaration.account, plan.missing_account)
+        if made:
+            self._step("created %s" % " and ".join(made))
+        credentials = [_CredentialDirectory(declaration.name)] if self._has_credentials() else []
+        host.create_directories(intent["undo"]["directories"], plan.new_directories + credentials)
+        stage = Stage(declaration, self._generations)
+        if not isinstance(declaration.program, release.Package):
+            self._check(plan, stage, program)
         stage.remove()
-        self._switch(plan, generation, undo)
+        for found in plan.changed_by_hand:
+            self._step("saved the changed %s as %s" % (found.path, self._generations.save_changed(found)))
+        generation = self._generations.store(intent["to"], self._manifest(plan, program, intent), declaration.files,
+                                             plan.foreign)
+        wanted = plan.create + [item for _found, item in plan.change]
+        prepared = [(files.prepare(item.path, item.content, item.mode, item.owner, item.group, declaration.name),
+                     item.path) for item in wanted]
+        return generation, prepared
+
+    def _check(self, plan: Plan, stage: Stage, program: dict | None) -> None:
+        if not (plan.create or plan.change or plan.remove or plan.program_action != "keep"):
+            return
+        stage.build([found.path for found in plan.remove])
+        folder = program["folder"] if program and "folder" in program else self._declaration.program_path
+        for name in stage.check(folder):
+            self._step("%s agrees" % name)
 
     def _has_credentials(self) -> bool:
         return any(item.kind == "credential" for item in self._declaration.files)
 
-    def _place_program(self, plan: Plan, undo: _Undo) -> dict | None:
-        program = self._declaration.program
+    def _place_program(self, plan: Plan) -> dict | None:
+        program, before = self._declaration.program, (plan.before.manifest.get("program") if plan.before else None)
         if program is None:
             return None
         if isinstance(program, release.Package):
-            return program.record()
+            return program.record(before)
         if plan.program_action == "keep":
-            return plan.before.manifest["program"]
+            return before
+        if plan.placed_before:
+            return plan.placed_before
         record = program.place(self._handed_over)
-        undo.program = record["folder"]
         self._step("placed %s %s, checked against its sha256" % (self._declaration.name, program.version))
         return record
 
-    def _manifest(self, plan: Plan, program: dict | None, undo: _Undo) -> dict:
+    def _manifest(self, plan: Plan, program: dict | None, intent: dict) -> dict:
         declaration = self._declaration
         before = plan.before.manifest if plan.before else {}
-        made = before.get("account_made") or bool(undo.account)
         return {
             "format": 1, "component": declaration.name, "family": declaration.family,
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "program": program,
-            "program_path": declaration.program_path, "account": declaration.account, "account_made": made,
+            "program_path": declaration.program_path, "account": declaration.account,
             "directories": [item.record() for item in declaration.directories],
+            "made": sorted(set(before.get("made") or []) | set(intent["undo"]["directories"])),
             "unit": declaration.unit_file if declaration.unit else None, "watches": plan.watched,
             "answers": declaration.answers, "apply": declaration.apply, "snapshot": declaration.snapshot,
         }
 
+    def _unstage(self, intent: dict) -> None:
+        """Take back what staging made, and end the intent."""
+        undo, name = intent["undo"], self._declaration.name
+        for folder in undo["folders"]:
+            files.sweep_temporaries(folder, name)
+        self._collect()
+        host.remove_directories(undo["directories"])
+        if undo["account"] and not any(os.path.lexists(path) for path in undo["data"]):
+            host.remove_account(undo["user"], name, undo["account"])
+        if self._generations.proven():
+            self._generations.fulfil()
+        else:
+            self._generations.forget()
+
     # -- switch and ask --------------------------------------------------------------------------------------------
 
-    def _switch(self, plan: Plan, generation: Generation, undo: _Undo) -> None:
+    def _switch(self, plan: Plan, generation: Generation, prepared: list[tuple[str, str]], intent: dict) -> None:
         declaration, generations = self._declaration, self._generations
         silence = health.Silence(declaration.silence, declaration.name)
-        intent = {"from": plan.before.number if plan.before else None, "to": generation.number, "phase": "switching",
-                  "silences": [], "undo": undo.record(), "status": plan.service}
-        generations.intend(intent)
+        intent["phase"] = "switching"
         try:
+            generations.intend(intent)
             if plan.service in ("restart", "stop"):
                 trouble = silence.begin()
                 if trouble:
                     self._step("no silence could be set: %s" % trouble)
                 intent["silences"] = silence.placed
                 generations.intend(intent)
+            if plan.service == "stop":
+                unit.systemctl("disable", "--now", declaration.unit_file)
+                self._step("stopped %s" % declaration.unit_file)
             if plan.data.startswith("snapshot"):
                 unit.systemctl("stop", declaration.unit_file)
                 generations.take_snapshot(generation.number, declaration.snapshot)
                 self._step("took a snapshot of %s" % ", ".join(declaration.snapshot))
-            self._replace_files(plan)
-            program = generation.manifest["program"]
             if isinstance(declaration.program, release.Package):
-                if plan.program_action == "place" and not declaration.program.fits():
-                    declaration.program.install(declaration.program.wanted_version)
-                    self._step("installed %s %s" % (declaration.program.name, declaration.program.version))
-            elif program:
-                self._point_at(program)
-            if plan.service == "stop":
-                unit.systemctl("disable", "--now", declaration.unit_file)
+                self._install_package(plan, generation)
+            elif declaration.program:
+                self._point_at(generation.manifest["program"])
+            self._replace_files(plan, prepared)
             if _units_touched(plan):
                 unit.systemctl("daemon-reload")
             if plan.enable:
@@ -184,27 +234,49 @@ class Transaction:
             intent["phase"] = "starting"
             generations.intend(intent)
             self._bring_up(plan)
-        except (ComponentError, OSError) as error:
+            generations.prove(generation)
+        except Exception as error:
             self._go_back(plan, generation, intent, _explained(error, declaration.name), silence)
-        generations.prove(generation)
         generations.fulfil()
         silence.end()
-        self._collect()
+        try:
+            self._collect()
+        except OSError as error:
+            self._step("what is no longer needed could not be removed: %s" % error)
 
-    def _replace_files(self, plan: Plan) -> None:
-        for found in plan.changed_by_hand:
-            self._step("saved the changed %s as %s" % (found.path, self._generations.save_changed(found)))
+    def _install_package(self, plan: Plan, generation: Generation) -> None:
+        """A package can't be staged beside the old one: its checkers run when it is there."""
+        package = self._declaration.program
+        if plan.program_action == "place" and not package.fits():
+            package.install(package.wanted_version)
+            self._step("installed %s %s" % (package.name, package.version))
+        program = generation.manifest["program"]
+        program["installed"], program["version"] = package.installed, package.version
+        self._generations.amend(generation)
+        stage = Stage(self._declaration, self._generations)
+        self._check(plan, stage, None)
+        stage.remove()
+
+    def _replace_files(self, plan: Plan, prepared: list[tuple[str, str]]) -> None:
         for item in plan.directory_rights:
             files.set_rights(item.path, item.mode, item.owner, item.group)
-        for item in plan.create + [item for _found, item in plan.change]:
-            os.makedirs(os.path.dirname(item.path), mode=0o755, exist_ok=True)
-            files.write(item.path, item.content, item.mode, item.owner, item.group)
-            self._step("wrote %s" % item.path)
+        for temporary, path in prepared:
+            files.commit(temporary, path)
+            self._step("wrote %s" % path)
         for found, item in plan.rights:
             files.set_rights(found.path, item.mode, item.owner, item.group)
+            self._step("set the rights of %s" % found.path)
         for found in plan.remove:
-            files.remove(found.path)
+            files.unlink(found.path)
             self._step("removed %s" % found.path)
+        if plan.remove and plan.before:
+            self._remove_stale_directories(plan.before.manifest)
+
+    def _remove_stale_directories(self, manifest: dict) -> None:
+        """Directories that an earlier declaration made for configuration and this one has no use for."""
+        wanted = [item.path for item in self._declaration.directories + self._declaration.files]
+        host.remove_directories([path for path in _configuration_directories(manifest)
+                                 if not any((item + "/").startswith(path + "/") for item in wanted)])
 
     def _point_at(self, program: dict) -> None:
         path = self._declaration.program_path
@@ -218,11 +290,9 @@ class Transaction:
             return
         asked_at = None
         if plan.service == "reload":
-            asked_at = time.time()
-            unit.systemctl("reload", declaration.unit_file)
+            asked_at = health.reload(declaration.unit_file)
         else:
-            unit.systemctl("reset-failed", declaration.unit_file, check=False)
-            unit.systemctl("restart", declaration.unit_file)
+            health.start(declaration.unit_file)
         seconds = health.ask(declaration.unit_file, declaration.answers, reloaded_at=asked_at,
                              reload_metric=declaration.apply.get("reload_metric"))
         done = {"start": "started", "restart": "restarted", "reload": "reloaded"}[plan.service]
@@ -234,66 +304,85 @@ class Transaction:
                  silence: health.Silence) -> None:
         """Undo a switch that failed, then raise."""
         details = {"after the change: %s" % key: value for key, value in cause.details.items()}
-        if plan.before is None:
-            try:
-                self._back_to_absent(abandoned.manifest, intent)
-            except (ComponentError, OSError) as error:
-                raise ComponentError("%s. Taking the first installation back failed too (%s): the next run tries "
-                                     "again" % (cause.message, error), details) from None
-            raise ComponentError("%s. The first installation was taken back; data was kept" % cause.message,
-                                 details) from None
         try:
-            self._restore(plan.before, abandoned.manifest, intent)
-        except (ComponentError, OSError) as error:
-            error = _explained(error, self._declaration.name)
+            if plan.before is None:
+                self._back_to_absent(abandoned, intent)
+            else:
+                self._restore(plan.before, abandoned, intent)
+        except health.Unhealthy as error:
             details.update({"after the return: %s" % key: value for key, value in error.details.items()})
             raise ComponentError("%s. Generation %d was put back but does not answer either: %s"
                                  % (cause.message, plan.before.number, error.message), details) from None
+        except Exception as error:
+            explained = _explained(error, self._declaration.name)
+            details.update({"on the way back: %s" % key: value for key, value in explained.details.items()})
+            raise ComponentError("%s. Going back failed too: %s. The next run tries that again first"
+                                 % (cause.message, explained.message), details) from None
         silence.end()
+        if plan.before is None:
+            raise ComponentError("%s. The first installation was taken back; data was kept" % cause.message,
+                                 details) from None
         raise ComponentError("%s. Generation %d was put back and answers"
                              % (cause.message, plan.before.number), details) from None
 
-    def _restore(self, target: Generation, abandoned: dict, intent: dict) -> None:
+    def _restore(self, target: Generation, abandoned: Generation, intent: dict, start: bool = True) -> None:
         """Make *target* true again and ask it. Answering or not, its files are back and the intent has ended."""
         manifest = target.manifest
-        file = manifest.get("unit")
+        file, abandoned_file = manifest.get("unit"), abandoned.manifest.get("unit")
         snapshot = os.path.isdir(self._generations.snapshot_folder(intent["to"]))
         if snapshot and file:
-            unit.systemctl("stop", file, check=False)
+            unit.systemctl("stop", file)
+        if abandoned_file and not file:
+            unit.systemctl("disable", "--now", abandoned_file, check=False)
         touched = intent["phase"] == "starting" or snapshot
         wanted = target.wanted()
+        # First what makes room.
+        touched = self._remove_abandoned(abandoned, {item.path for item in wanted}) or touched
+        for item in manifest["directories"]:
+            host.create_directories(host.missing_directories([item["path"]]), [])
+            files.set_rights(item["path"], item["mode"], item["owner"], item["group"])
         for item in wanted:
             found = files.Found(item.path)
-            if found.content != item.content or not found.same_rights(item.mode, item.owner, item.group):
+            if found.type == "missing" or found.content != item.content:
                 os.makedirs(os.path.dirname(item.path), mode=0o755, exist_ok=True)
-                files.write(item.path, item.content, item.mode, item.owner, item.group)
+                files.write(item.path, item.content, item.mode, item.owner, item.group, self._declaration.name)
                 touched = True
-        kept = {item.path for item in wanted}
-        for record in abandoned.get("files", []):
-            if record["path"] not in kept and files.remove(record["path"]):
+            elif not found.same_rights(item.mode, item.owner, item.group):
+                files.set_rights(item.path, item.mode, item.owner, item.group)
                 touched = True
-        touched = self._restore_program(manifest, abandoned) or touched
-        if snapshot and self._generations.restore_snapshot(intent["to"]):
-            self._step("restored the snapshot of %s" % ", ".join(manifest.get("snapshot") or []))
-        abandoned_unit = abandoned.get("unit")
-        if abandoned_unit and not file:
-            unit.systemctl("disable", "--now", abandoned_unit, check=False)
+        touched = self._restore_program(manifest) or touched
+        restored = self._generations.restore_snapshot(intent["to"]) if snapshot else []
+        if restored:
+            self._step("restored the snapshot of %s" % ", ".join(restored))
         unit.systemctl("daemon-reload")
-        try:
-            if file:
-                if not unit.Status(file).enabled:
-                    unit.systemctl("enable", "--quiet", file)
-                if touched or not unit.Status(file).running:
-                    unit.systemctl("reset-failed", file, check=False)
-                    unit.systemctl("restart", file)
+        silent = None
+        if file and start:
+            if not unit.Status(file).enabled:
+                unit.systemctl("enable", "--quiet", file)
+            if touched or not unit.Status(file).running:
+                try:
+                    health.start(file)
                     health.ask(file, manifest.get("answers") or {})
-        except health.Unhealthy:
-            self._generations.fulfil()
-            raise
-        self._generations.fulfil()
-        self._collect()
+                except health.Unhealthy as error:
+                    silent = error
+        self._unstage(intent)
+        if silent:
+            raise silent
 
-    def _restore_program(self, manifest: dict, abandoned: dict) -> bool:
+    def _remove_abandoned(self, abandoned: Generation, kept: set[str]) -> bool:
+        """Take away the files of a generation that came to nothing, and put back what it replaced of others."""
+        foreign, touched = abandoned.foreign(), False
+        for path in abandoned.records():
+            if path in foreign:
+                found = foreign[path]
+                files.write(path, found.content, 0o600, component=self._declaration.name)
+                os.chown(path, found.uid, found.gid)
+                os.chmod(path, found.mode)
+            elif path not in kept:
+                touched = files.unlink(path) or touched
+        return touched
+
+    def _restore_program(self, manifest: dict) -> bool:
         program = manifest.get("program")
         if not program:
             return False
@@ -309,49 +398,54 @@ class Transaction:
         files.link(os.path.basename(program["folder"]), path)
         return True
 
-    def _back_to_absent(self, abandoned: dict, intent: dict) -> None:
-        """A first installation that failed leaves nothing but data and its owner."""
-        if abandoned.get("unit"):
-            unit.systemctl("disable", "--now", abandoned["unit"], check=False)
-        for record in abandoned.get("files", []):
-            files.remove(record["path"])
-        unit.systemctl("daemon-reload")
-        if abandoned.get("unit"):
-            unit.systemctl("reset-failed", abandoned["unit"], check=False)
-        self._remove_programs([])
-        _Undo.from_record(self._declaration, intent.get("undo") or {}).run()
-        self._generations.forget()
+    def _back_to_absent(self, abandoned: Generation, intent: dict) -> None:
+        """A first installation that failed leaves nothing but data and its owner; what it adopted is back."""
+        file = abandoned.manifest.get("unit")
+        if file:
+            unit.systemctl("disable", "--now", file, check=False)
+        self._remove_abandoned(abandoned, set())
+        program = abandoned.manifest.get("program") or {}
+        if program.get("kind") == "package" and program["ours"]:
+            release.Package(self._declaration.name, program).remove()
+        if file:
+            unit.systemctl("daemon-reload")
+            unit.systemctl("reset-failed", file, check=False)
+            if intent["unit"].get("enabled"):
+                unit.systemctl("enable", "--quiet", file, check=False)
+            if intent["unit"].get("running"):
+                unit.systemctl("start", file, check=False)
+        self._unstage(intent)
 
     def _recover(self) -> None:
         """Finish what an interrupted run began, by going back."""
-        intent = self._generations.intent()
-        files.sweep_temporaries(self._generations.root)
-        for folder in {os.path.dirname(item.path) for item in self._declaration.files}:
-            files.sweep_temporaries(folder)
+        generations = self._generations
+        files.sweep_temporaries(generations.root)
+        intent = generations.intent()
         if intent is None:
             return
-        proven = self._generations.proven()
-        silence = health.Silence(self._declaration.silence, self._declaration.name)
-        if proven and proven.number == intent["to"]:
-            self._generations.fulfil()
-            silence.end(intent.get("silences") or [])
-            return
         self._recovered = True
-        abandoned = self._generations.load(intent["to"])
-        if proven is None:
-            self._back_to_absent(abandoned.manifest, intent)
-            self._generations.prepare()
-            self._step("an earlier first installation was interrupted: it was taken back")
-            return
+        proven = generations.proven()
         try:
-            self._restore(proven, abandoned.manifest, intent)
-            self._step("an earlier run was interrupted: generation %d was restored and answers" % proven.number)
+            if proven and proven.number == intent["to"]:
+                generations.fulfil()
+                self._collect()
+                self._step("an earlier run was interrupted when generation %d had answered" % proven.number)
+            elif intent["phase"] == "staging":
+                self._unstage(intent)
+                self._step("an earlier run was interrupted before it changed anything: what it staged was removed")
+            elif proven is None:
+                self._back_to_absent(generations.abandoned(intent), intent)
+                self._step("an earlier first installation was interrupted: it was taken back")
+            else:
+                # What is about to be removed need not answer.
+                self._restore(proven, generations.abandoned(intent), intent, start=not self._declaration.absent)
+                self._step("an earlier run was interrupted: generation %d was restored" % proven.number)
         except health.Unhealthy as error:
             # The files are generation n's again; perhaps the declaration of this run is the very mend.
             self._setback = error
             self._step("an earlier run was interrupted: generation %d was restored but does not answer"
                        % proven.number)
-        silence.end(intent.get("silences") or [])
+        health.Silence(self._declaration.silence, self._declaration.name).end(intent["silences"])
 
     # -- absent ----------------------------------------------------------------------------------------------------
 
@@ -366,31 +460,31 @@ class Transaction:
         for found in plan.changed_by_hand:
             self._step("saved the changed %s as %s" % (found.path, self._generations.save_changed(found)))
         for found in plan.remove:
-            files.remove(found.path)
+            files.unlink(found.path)
             self._step("removed %s" % found.path)
         files.remove(os.path.join(unit.CREDENTIAL_ROOT, declaration.name))
         if manifest.get("unit"):
             unit.systemctl("daemon-reload")
             unit.systemctl("reset-failed", manifest["unit"], check=False)
         program = manifest.get("program") or {}
-        if program.get("kind") == "package" and not program.get("installed"):
-            release.Package(declaration.name, {"name": program["name"]}).remove()
+        if program.get("kind") == "package" and program["ours"]:
+            release.Package(declaration.name, program).remove()
+            self._step("removed the package %s" % program["name"])
         self._remove_programs([])
-        recorded = [item["path"] for item in manifest.get("directories", []) if item["kind"] != "data"]
-        declared = [item.path for item in declaration.directories if item.kind != "data"]
-        host.remove_directories(sorted(set(recorded + declared)) + [unit.CREDENTIAL_ROOT])
         data = [path for path in plan.data_paths() if os.path.lexists(path)]
         if declaration.purge_data:
             for path in data:
+                files.remove(os.path.realpath(path))
                 files.remove(path)
                 self._step("purged %s" % path)
-            data = []
+        directories = _configuration_directories(manifest)
+        directories += [item.path for item in declaration.directories if item.kind != "data"]
+        host.remove_directories(directories + [unit.CREDENTIAL_ROOT, os.path.dirname(unit.CREDENTIAL_ROOT)])
         account = manifest.get("account") or declaration.account
+        kept = [path for path in data if os.path.lexists(path)]
+        if account and not kept and host.remove_account(account, declaration.name):
+            self._step("removed the account %s" % account["user"])
         self._generations.forget()
-        if account and not data and (manifest.get("account_made") or declaration.purge_data):
-            if host.remove_account(account, declaration.name):
-                self._step("removed the account %s" % account["user"])
-        host.remove_directories([unit.CREDENTIAL_ROOT, os.path.dirname(unit.CREDENTIAL_ROOT), release.PROGRAM_ROOT])
 
     # -- housekeeping ----------------------------------------------------------------------------------------------
 
@@ -407,11 +501,9 @@ class Transaction:
         except FileNotFoundError:
             return
         for name in names:
-            path = os.path.join(home, name)
-            if path not in kept and (kept == [] or not os.path.islink(path)):
-                files.remove(path)
-        if not kept:
-            host.remove_directories([home, release.PROGRAM_ROOT])
+            if os.path.join(home, name) not in kept and not (kept and name == release.CURRENT):
+                files.remove(os.path.join(home, name))
+        host.remove_directories([home, release.PROGRAM_ROOT])
 
 
 class _CredentialDirectory:
@@ -422,35 +514,11 @@ class _CredentialDirectory:
         self.mode, self.owner, self.group = 0o700, "root", "root"
 
 
-class _Undo:
-    """What staging made and takes back when nothing comes of it."""
-
-    def __init__(self, declaration: Declaration) -> None:
-        self._declaration = declaration
-        self.account: list[str] = []
-        self.directories: list[str] = []
-        self.program = ""
-
-    def record(self) -> dict:
-        return {"account": self.account, "directories": self.directories, "program": self.program}
-
-    @classmethod
-    def from_record(cls, declaration: Declaration, record: dict) -> _Undo:
-        undo = cls(declaration)
-        undo.account = record.get("account") or []
-        undo.directories = record.get("directories") or []
-        undo.program = record.get("program") or ""
-        return undo
-
-    def run(self) -> None:
-        if self.program:
-            files.remove(self.program)
-            host.remove_directories([os.path.dirname(self.program), release.PROGRAM_ROOT])
-        host.remove_directories(self.directories)
-        data = [item.path for item in self._declaration.directories
-                if item.kind == "data" and os.path.lexists(item.path)]
-        if self.account and not data and self._declaration.account:
-            host.remove_account(self._declaration.account, self._declaration.name)
+def _configuration_directories(manifest: dict) -> list[str]:
+    """What goes with a component if nothing is left in it."""
+    data = {item["path"] for item in manifest.get("directories", []) if item["kind"] == "data"}
+    declared = [item["path"] for item in manifest.get("directories", [])]
+    return sorted(set(declared + manifest.get("made", [])) - data)
 
 
 def _units_touched(plan: Plan) -> bool:
@@ -465,7 +533,7 @@ def _explained(error: Exception, component: str) -> ComponentError:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ComponentError("no room on the disk while working on %s (%s): make room, then run again"
                               % (component, error.filename or error.strerror))
-    return ComponentError("%s: %s" % (component, error))
-
-
-__all__ = ["Refused", "Transaction"]
+    if isinstance(error, OSError):
+        return ComponentError("%s: %s" % (component, error))
+    return ComponentError("%s: %s: %s" % (component, type(error).__name__, error),
+                          {"traceback": traceback.format_exc()})

@@ -175,6 +175,12 @@ class Status:
         self.result = values.get("Result", "")
         self.stale = values.get("NeedDaemonReload") == "yes"
 
+    def imagine(self, running: bool) -> None:
+        """As it will be once an interrupted run is taken back."""
+        self.active, self.enabled = "active" if running else "inactive", running
+        if not running:
+            self.fragment = ""
+
     @property
     def running(self) -> bool:
         return self.active in ("active", "reloading")
