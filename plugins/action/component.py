@@ -9,14 +9,13 @@ import os
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-
 from ansible_collections.aistack.observability.plugins.plugin_utils.releases import ReleaseError, Releases
 
 display = Display()
 
 
 class ActionModule(ActionBase):
-    TRANSFERS_FILES = True
+    # No TRANSFERS_FILES: a folder for transfers costs three round trips, and most runs have nothing to transfer.
     _requires_connection = True
 
     def run(self, tmp=None, task_vars=None):
@@ -98,7 +97,6 @@ class ActionModule(ActionBase):
         result.pop("needs", None)
         if not (self._task.diff or self._play_context.diff):
             result.pop("diff", None)
-        self._remove_tmp_path(self._connection._shell.tmpdir)
         return result
 
 

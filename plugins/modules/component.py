@@ -411,11 +411,10 @@ generation:
 import os
 import traceback
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.aistack.observability.plugins.module_utils.component.errors import ComponentError
 from ansible_collections.aistack.observability.plugins.module_utils.component.generations import family
 from ansible_collections.aistack.observability.plugins.module_utils.component.transaction import Transaction
+from ansible_collections.aistack.observability.plugins.module_utils.quiet import QuietModule
 
 LOGIN = {"username": {"type": "str"}, "password": {"type": "str", "no_log": False}}
 TLS = {"authority": {"type": "path"}, "certificate": {"type": "path"}, "key": {"type": "path", "no_log": False},
@@ -486,8 +485,7 @@ def _members_to_remove(params):
 
 
 def main():
-    # Arguments hold secrets: nothing of them goes to the target's journal.
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True, no_log=True,
+    module = QuietModule(argument_spec=ARGUMENTS, supports_check_mode=True,
                            mutually_exclusive=[("release", "python", "package")],
                            required_one_of=[("name", "family")],
                            required_by={"except_names": "family"})

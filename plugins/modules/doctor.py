@@ -99,12 +99,10 @@ import os
 import time
 from urllib.parse import quote
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.aistack.observability.plugins.module_utils.component import files, health, release, unit
 from ansible_collections.aistack.observability.plugins.module_utils.component.errors import ComponentError
-from ansible_collections.aistack.observability.plugins.module_utils.component.generations import (
-    STATE_ROOT, Generations)
+from ansible_collections.aistack.observability.plugins.module_utils.component.generations import STATE_ROOT, Generations
+from ansible_collections.aistack.observability.plugins.module_utils.quiet import QuietModule
 
 NO_ANSWER = (OSError, http.client.HTTPException, ValueError, KeyError)
 
@@ -215,15 +213,22 @@ def _prometheus(api):
                 if alert["labels"].get("alertname") == "Watchdog" and alert["state"] == "firing"]
     found.append(("Prometheus: watchdog", "" if watchdog else "the Watchdog alert does not fire",
                   "rules are not evaluated: see the Prometheus log", "fires"))
-    services = api.query("service:up")
-    dead = ["%s on %s" % (item["metric"].get("service"), item["metric"].get("instance"))
-            for item in services if float(item["value"][1]) != 1]
-    found.append(("Services", "down: %s" % ", ".join(dead) if dead else "", "the runbook of ServiceDown",
-                  "%d up" % len(services)))
+    found.append(_services(targets, api.query("service:up")))
     return found
 
 
-def alertmanager(verdicts, api, receivers, outside_watchdog, wait):
+def _services(targets, samples):
+    """What the alerts see. A service that is scraped but has no verdict of its own would die in silence."""
+    seen = {(item["metric"].get("instance"), item["metric"].get("service")): float(item["value"][1])
+            for item in samples}
+    scraped = {(item["labels"].get("instance"), item["labels"].get("service")) for item in targets}
+    trouble = ["%s on %s is down" % (service, instance) for (instance, service), up in sorted(seen.items()) if up != 1]
+    trouble += ["%s on %s is not judged yet" % (service, instance)
+                for instance, service in sorted(scraped - set(seen), key=str) if service]
+    return "Services", "; ".join(trouble), "see the runbook of ServiceDown", "%d up" % len(seen)
+
+
+def alertmanager(verdicts, api, wait):
     deadline = time.monotonic() + wait
     while True:
         try:
@@ -239,6 +244,10 @@ def alertmanager(verdicts, api, receivers, outside_watchdog, wait):
                  "see the Prometheus log for failed notifications", "the Watchdog is there")
     verdicts.add("Alertmanager: delivery", "%d notifications failed since its start" % failed if failed else "",
                  "see journalctl -u alertmanager for the reason", "no notification failed", warning=True)
+
+
+def channels(verdicts, receivers, outside_watchdog):
+    """What is configured, whether Alertmanager answers or not."""
     verdicts.add("Notifications", "" if receivers else "no channel is configured: nobody is told of an alert",
                  "set observability_notifications (email, slack, discord or webhooks)", ", ".join(receivers))
     verdicts.add("Outside watchdog", "" if outside_watchdog else "if this host dies, nobody notices",
@@ -255,19 +264,19 @@ def _summed(text, name):
 def main():
     reach = {"type": "dict", "options": {"url": {"type": "str", "required": True}, "login": {"type": "dict"},
                                          "tls": {"type": "dict"}}}
-    module = AnsibleModule(
+    module = QuietModule(
         argument_spec={"prometheus": reach, "alertmanager": reach,
                        "receivers": {"type": "list", "elements": "str", "default": []},
                        "outside_watchdog": {"type": "bool", "default": False},
                        "wait": {"type": "int", "default": 0}},
-        supports_check_mode=True, no_log=True)
+        supports_check_mode=True)
     verdicts = Verdicts()
     components(verdicts)
     if module.params["prometheus"]:
         prometheus(verdicts, Api(module.params["prometheus"]), module.params["wait"])
     if module.params["alertmanager"]:
-        alertmanager(verdicts, Api(module.params["alertmanager"]), module.params["receivers"],
-                     module.params["outside_watchdog"], module.params["wait"])
+        alertmanager(verdicts, Api(module.params["alertmanager"]), module.params["wait"])
+        channels(verdicts, module.params["receivers"], module.params["outside_watchdog"])
     failed = [entry for entry in verdicts.entries if entry["verdict"] == "failed"]
     module.exit_json(changed=False, verdicts=verdicts.entries, healthy=not failed)
 

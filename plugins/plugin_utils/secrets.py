@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import secrets
 import tempfile
@@ -208,6 +209,7 @@ class Store:
             raise
 
 
+@functools.cache  # slow on purpose, and a role's task asks several times
 def bcrypt_hash(password: str, salt: str) -> str:
     if len(password.encode()) > BCRYPT_LIMIT:
         raise SecretError(f"observability_web_login.password is longer than the {BCRYPT_LIMIT} bytes that bcrypt "

@@ -18,7 +18,8 @@ from datetime import datetime, timezone
 from types import SimpleNamespace
 
 import pytest
-from conftest import CRASHES, HANGS, MAIN, QUIET, TOP, wait_for
+from demo import MAIN, TOP
+from running_site import CRASHES, HANGS, QUIET, wait_for
 
 # What the design promises from a service's death to the mail.
 PROMISE = 120
@@ -80,7 +81,7 @@ def test_doctor_names_every_fault_and_a_run_mends_them(site):
     verdicts, last = doctor(site, "-e", json.dumps(unwatched), healthy=False)
     for check, detail, fix in (
         ("component node_exporter", "node_exporter.service is inactive", "--tags node_exporter"),
-        ("component alertmanager", "/amtool is not as it was placed", "--tags alertmanager"),
+        ("component alertmanager", "amtool is not as it was placed", "--tags alertmanager"),
         ("component prometheus", "/etc/prometheus/rules/host.yml is not as it was placed", "--tags prometheus"),
         ("Alertmanager", "does not answer", "journalctl -u alertmanager"),
         ("Outside watchdog", "nobody notices", "observability_notifications.watchdog.url"),

@@ -14,12 +14,12 @@ import tarfile
 
 import ansible.module_utils
 import pytest
-import toy as toy_program
+from ansible_collections.aistack.observability.plugins.plugin_utils.releases import Releases
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import toy as toy_program  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "plugins" / "plugin_utils"))
-from releases import Releases  # noqa: E402
-
 HOST = [sys.executable, str(ROOT / "tests" / "servers" / "host.py")]
 ENGINE = "/srv/engine"
 MIRROR_PORT = 8099
@@ -73,6 +73,8 @@ class Failed(AssertionError):
 
 class Host:
     """A throwaway host and what the tests do on it."""
+
+    runner = RUNNER
 
     def __init__(self, identity, name):
         self.identity = identity
@@ -203,7 +205,7 @@ def _blank(host):
             systemctl stop --quiet $unit 2>/dev/null; done
         for place in /opt/aistack /etc/toy /var/lib/aistack; do
             while mountpoint -q $place; do umount $place; done; done
-        rm -rf /etc/systemd/system/toy* /usr/lib/systemd/system/toy* /etc/toy* /var/lib/toy* /srv/toy* /opt/aistack \
+        rm -rf /etc/systemd/system/toy* /etc/systemd/system/*.wants/toy* /usr/lib/systemd/system/toy* /etc/toy* /var/lib/toy* /srv/toy* /opt/aistack \
             /var/lib/aistack /etc/aistack /run/aistack /root/outside
         userdel toy 2>/dev/null; groupdel toy 2>/dev/null
         systemctl daemon-reload; systemctl reset-failed; true""")

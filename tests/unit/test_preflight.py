@@ -327,7 +327,7 @@ def test_misspelt_mistyped_and_clashing_at_once(project):
     assert sorted(project.problems()) == sorted([
         "monitored_services.llm.type: 'olama' is not a type of service; did you mean ollama?",
         "monitored_services.ollama.urll: there is no such option; did you mean url?",
-        "observability_web_login.username: is needed: a string, and it isn't set",
+        "observability_web_login: missing parameter(s) required by 'password': username",
         "observability_web_login.password: expected a string, got a list",
         "node_exporter_version: expected a string, got 1.1; put it in quotes",
         "prometheus_remote_write: can't be evaluated for box: 'no_such_variable' is undefined",

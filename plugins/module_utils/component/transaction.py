@@ -192,6 +192,7 @@ class Transaction:
         undo, name = intent["undo"], self._declaration.name
         for folder in undo["folders"]:
             files.sweep_temporaries(folder, name)
+        Stage(self._declaration, self._generations).remove()
         self._collect()
         host.remove_directories(undo["directories"])
         if undo["account"] and not any(os.path.lexists(path) for path in undo["data"]):
@@ -522,9 +523,12 @@ def _configuration_directories(manifest: dict) -> list[str]:
 
 
 def _units_touched(plan: Plan) -> bool:
+    """Before a start in any case: systemd doesn't notice by itself that the user gave the unit a first drop-in."""
+    if plan.service in ("start", "restart"):
+        return True
     paths = [item.path for item in plan.create] + [item.path for _found, item in plan.change]
     paths += [found.path for found in plan.remove]
-    return any(path.startswith(unit.UNIT_ROOT) for path in paths) or bool(plan.status and plan.status.stale)
+    return any(path.startswith(unit.UNIT_ROOT) for path in paths)
 
 
 def _explained(error: Exception, component: str) -> ComponentError:

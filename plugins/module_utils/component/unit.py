@@ -160,8 +160,7 @@ def systemctl(*arguments: str, check: bool = True) -> str:
 class Status:
     """What systemd says of a unit now."""
 
-    PROPERTIES = ("ActiveState", "SubState", "UnitFileState", "FragmentPath", "NRestarts", "InvocationID", "Result",
-                  "NeedDaemonReload")
+    PROPERTIES = ("ActiveState", "SubState", "UnitFileState", "FragmentPath", "NRestarts", "InvocationID", "Result")
 
     def __init__(self, file: str) -> None:
         text = systemctl("show", file, "--property=%s" % ",".join(self.PROPERTIES))
@@ -173,7 +172,6 @@ class Status:
         self.restarts = int(values.get("NRestarts") or 0)
         self.invocation = values.get("InvocationID", "")
         self.result = values.get("Result", "")
-        self.stale = values.get("NeedDaemonReload") == "yes"
 
     def imagine(self, running: bool) -> None:
         """As it will be once an interrupted run is taken back."""

@@ -1,0 +1,94 @@
+# Copyright: (c) 2026, aistack.observability contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The whole site on one host: its parts know each other, and a run does what its plan said."""
+
+import pytest
+
+SERVICES = {"host", "ollama", "alertmanager", "prometheus"}
+SCREEN = {"lines": 40, "columns": 160}
+
+
+@pytest.fixture
+def query(ask):
+    def question(expression):
+        answer = ask(":9090/api/v1/query", login=True, query=expression)
+        assert answer.status == 200, answer.text
+        return {one["metric"].get("service"): float(one["value"][1]) for one in answer.json["data"]["result"]}
+    return question
+
+
+def test_every_target_is_up(ask, eventually):
+    def targets():
+        active = ask(":9090/api/v1/targets", login=True, state="active").json["data"]["activeTargets"]
+        return {one["labels"]["service"]: one["health"] for one in active}
+    eventually(lambda: set(targets().values()) == {"up"})
+    assert targets().keys() == SERVICES
+
+
+def test_every_service_is_up(query, eventually):
+    eventually(lambda: query("service:up") == dict.fromkeys(SERVICES, 1))
+    assert query("count by (service) (service:up{instance='monitor'})") == dict.fromkeys(SERVICES, 1)
+
+
+def test_the_figures_of_the_parts_arrive(host, query, eventually):
+    eventually(lambda: query("ollama_models_total") == {"ollama": 1})
+    memory = int(host.check_output("awk '/^MemTotal/ {print $2}' /proc/meminfo")) * 1024
+    assert query("node_memory_MemTotal_bytes") == {"host": memory}
+
+
+def test_the_watchdog_is_delivered(ask, eventually):
+    eventually(lambda: ask("http://127.0.0.1:8099/").json["calls"] > 0, within=60)
+    assert ask("http://127.0.0.1:8099/").json["alertnames"] == ["Watchdog"]
+
+
+def test_no_other_alert_fires(ask, eventually):
+    def firing():
+        alerts = ask(":9090/api/v1/alerts", login=True).json["data"]["alerts"]
+        return {one["labels"]["alertname"] for one in alerts if one["state"] == "firing"}
+    eventually(lambda: "Watchdog" in firing())
+    assert firing() == {"Watchdog"}
+
+
+def test_a_stopped_service_is_one_mail_within_two_minutes(host, ask, eventually):
+    def subjects():
+        return [mail["Subject"] for mail in ask("http://127.0.0.1:8025/api/v1/messages").json["messages"]]
+    assert not subjects()
+    host.check_output("systemctl stop ollama")
+    try:
+        eventually(subjects, within=110)
+        assert subjects() == ["[FIRING] ServiceDown ollama on monitor"]
+    finally:
+        host.check_output("systemctl start ollama")
+
+
+def test_the_doctor_finds_it_healthy(playbook):
+    doctor = playbook("playbooks/doctor.yml", structured=False, observability_doctor_wait=30)
+    assert doctor.code == 0, doctor.text
+    assert "Everything works" in doctor.text
+
+
+def test_the_plan_fits_on_one_screen(playbook):
+    text = playbook("site.yml", "--check", structured=False).text
+    assert "SITE PLAN: what would change" in text
+    assert len(text.splitlines()) <= SCREEN["lines"], text
+    assert max(map(len, text.splitlines())) <= SCREEN["columns"], text
+
+
+@pytest.mark.last
+class TestFromNothing:
+    """After everything was purged, the host is blank again."""
+
+    def test_the_run_does_what_the_plan_said(self, host, playbook, site):
+        assert host.run("ls -A /opt/aistack/node_exporter /etc/prometheus /etc/alertmanager").stdout == ""
+        said = site("--check")
+        text = playbook("site.yml", "--check", structured=False).text
+        assert "4 of 4 components would change" in text
+        assert len(text.splitlines()) <= SCREEN["lines"], text
+        assert max(map(len, text.splitlines())) <= SCREEN["columns"], text
+        done = site()
+        assert said.plans.keys() == {"node_exporter", "ollama_exporter", "alertmanager", "prometheus"}
+        assert said.plans == done.plans
+        assert not site("--check").changing
+
+    def test_it_works_again(self, query, eventually):
+        eventually(lambda: query("service:up") == dict.fromkeys(SERVICES, 1), within=60)

@@ -1,0 +1,76 @@
+# Copyright: (c) 2026, aistack.observability contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Check mode promises what the run does, and touches nothing: the whole filesystem is compared."""
+
+import json
+import time
+
+import pytest
+
+
+def promise(toy, params):
+    before = toy.host.listing()
+    check = toy.host.module(params, check=True)
+    assert toy.host.listing() == before
+    result = toy.host.module(params)
+    for part in ("plan", "diff", "changed"):
+        assert check[part] == result[part]
+    again = toy.host.module(params, check=True)
+    assert not again["changed"] and again["plan"]["action"] == "none" and again["diff"] == []
+    return check
+
+
+def test_blank_change_upgrade_and_removal(toy):
+    files = [{"path": "/etc/toy/rules/a.yml", "content": "a"}]
+    check = promise(toy, toy.declare(extra_files=files))
+    plan = check["plan"]
+    assert plan["action"] == "install" and plan["service"] == "start" and plan["account"] == "toy"
+    assert plan["directories"] == ["/etc/toy", "/var/lib/toy"]
+    assert plan["files"]["create"] == ["/etc/aistack/credentials/toy/key", "/etc/systemd/system/toy.service",
+                                       "/etc/toy/rules/a.yml", "/etc/toy/toy.json"]
+    assert [need["file"] for need in check["needs"]] == ["toy-1.0.0.tar.gz"]
+    assert promise(toy, toy.declare(say="other"))["plan"]["service"] == "reload"
+    assert promise(toy, toy.declare("2.0.0"))["plan"]["action"] == "upgrade"
+    assert promise(toy, toy.declare("1.0.0"))["needs"] == [], "a kept generation still has this program"
+    toy.host.sh("echo hand >> /etc/toy/toy.json; chmod 0600 /etc/toy")
+    assert promise(toy, toy.declare("1.0.0"))["plan"]["action"] == "mend"
+    absent = dict(toy.declare(), state="absent", purge_data=True)
+    assert promise(toy, absent)["plan"]["action"] == "remove"
+
+
+@pytest.mark.parametrize("more", [{}, {"validate": [], "name": "toy@other", "account": {"user": "toy"}}])
+def test_no_lock_or_folder_is_made(toy, more):
+    before = toy.host.listing()
+    toy.run(check=True, **more)
+    assert toy.host.listing() == before and not toy.host.exists("/run/aistack")
+
+
+def test_nothing_to_do_is_quick(toy):
+    """Measured inside the host against an empty module, so that the container's start doesn't count."""
+    toy.run()
+    script = """
+import json, subprocess, sys, time
+def run(code, text):
+    best = 9
+    for _ in range(5):
+        started = time.monotonic()
+        done = subprocess.run([sys.executable, "-c", code], input=text.encode(), capture_output=True)
+        best = min(best, time.monotonic() - started)
+        assert done.returncode == 0, done.stderr
+    return best
+runner, params = json.load(sys.stdin)
+empty = runner.split("importlib.import_module")[0] + '''
+from ansible.module_utils.basic import AnsibleModule
+AnsibleModule(argument_spec={"args": {"type": "raw"}}).exit_json(changed=False)
+'''
+print(run(runner, params) - run(empty, json.dumps({"ANSIBLE_MODULE_ARGS": {}})))
+"""
+    toy.host.write("/srv/toy-measure.py", script)
+    given = json.dumps([toy.host.runner, json.dumps({"ANSIBLE_MODULE_ARGS": toy.declare()})])
+    attempts = []
+    for _attempt in range(4):
+        attempts.append(float(toy.host.sh("python3 /srv/toy-measure.py", text_in=given)))
+        if attempts[-1] < 0.1:
+            return
+        time.sleep(1)
+    raise AssertionError("nothing to do costs %s s" % attempts)
