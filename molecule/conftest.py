@@ -73,7 +73,8 @@ def playbook():
             environment["ANSIBLE_STDOUT_CALLBACK"] = "ansible.posix.json"
         done = subprocess.run(
             ["ansible-playbook", "-i", os.environ["MOLECULE_EPHEMERAL_DIRECTORY"] + "/inventory",
-             "-e", json.dumps(variables), *arguments, str(ROOT / name)], cwd=ROOT, env=environment, text=True, capture_output=True, check=False)
+             "-e", json.dumps(variables), *arguments, str(ROOT / name)],
+            cwd=ROOT, env=environment, text=True, capture_output=True, check=False)
         results = []
         # What the component action says while it works stands before the document, and the site plan after it.
         start = re.search(r"^\{$", done.stdout, re.MULTILINE) if structured else None

@@ -18,6 +18,7 @@ requirements:
   - enable with C(callbacks_enabled = aistack.observability.site_plan) in C(ansible.cfg)
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -113,9 +114,14 @@ class CallbackModule(CallbackBase):
                                                        verdict["detail"]), color=color)
             if verdict["fix"]:
                 self._display.display("%s-> %s" % (" " * 9, verdict["fix"]), color=color)
-        failed = sum(verdict["verdict"] == "failed" for _host, verdict in self._verdicts)
-        self._display.display("%d of %d checks failed." % (failed, len(self._verdicts)) if failed
-                              else "Everything works: %d checks." % len(self._verdicts))
+        counts = Counter(verdict["verdict"] for _host, verdict in self._verdicts)
+        checks = "%d checks" % len(self._verdicts)
+        if counts["failed"]:
+            self._display.display("%d of %s failed." % (counts["failed"], checks))
+        elif counts["warning"]:
+            self._display.display("Nothing failed, %d of %s warn." % (counts["warning"], checks))
+        else:
+            self._display.display("Everything works: %s." % checks)
 
     def _show_plans(self) -> None:
         self._display.banner("SITE PLAN: what would change" if self._check else "SITE: what was done")

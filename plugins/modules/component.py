@@ -387,6 +387,13 @@ plan:
     files:
       description: Paths to create, change, remove and those whose mode or owner changes.
       type: dict
+    directories:
+      description: Directories that are made or get other rights.
+      type: list
+      elements: str
+    account:
+      description: Account that is made.
+      type: str
     service:
       description: C(none), C(start), C(reload), C(restart) or C(stop).
       type: str
@@ -397,9 +404,14 @@ plan:
       description: What else is worth knowing.
       type: list
       elements: str
+plans:
+  description: The plans of all members that are removed, with O(family) instead of O(name).
+  returned: when O(name) is not given
+  type: list
+  elements: dict
 steps:
-  description: What was really done, in order.
-  returned: when not in check mode
+  description: What was really done, in order; nothing in check mode.
+  returned: always
   type: list
   elements: str
 generation:

@@ -21,6 +21,7 @@ import toy as toy_program  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HOST = [sys.executable, str(ROOT / "tests" / "servers" / "host.py")]
+RELEASE = os.environ.get("AISTACK_RELEASE", "bookworm")
 ENGINE = "/srv/engine"
 MIRROR_PORT = 8099
 MODULE = "ansible_collections.aistack.observability.plugins.modules.component"
@@ -172,7 +173,8 @@ def mirror(tmp_path_factory):
 @pytest.fixture(scope="session")
 def session_host(mirror):
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
-    made = subprocess.run(HOST + ["up", "engine-" + worker], capture_output=True, text=True, check=False)
+    made = subprocess.run(HOST + ["up", "engine-" + worker, "--release", RELEASE], capture_output=True, text=True,
+                          check=False)
     if made.returncode:
         pytest.fail(made.stderr)
     facts = json.loads(made.stdout)
@@ -205,8 +207,8 @@ def _blank(host):
             systemctl stop --quiet $unit 2>/dev/null; done
         for place in /opt/aistack /etc/toy /var/lib/aistack; do
             while mountpoint -q $place; do umount $place; done; done
-        rm -rf /etc/systemd/system/toy* /etc/systemd/system/*.wants/toy* /usr/lib/systemd/system/toy* /etc/toy* /var/lib/toy* /srv/toy* /opt/aistack \
-            /var/lib/aistack /etc/aistack /run/aistack /root/outside
+        rm -rf /etc/systemd/system/toy* /etc/systemd/system/*.wants/toy* /usr/lib/systemd/system/toy* \
+            /etc/toy* /var/lib/toy* /srv/toy* /opt/aistack /var/lib/aistack /etc/aistack /run/aistack /root/outside
         userdel toy 2>/dev/null; groupdel toy 2>/dev/null
         systemctl daemon-reload; systemctl reset-failed; true""")
 
@@ -216,11 +218,11 @@ class Toy:
 
     def __init__(self, host, mirror):
         self.host = host
-        self._releases = Releases(overlay=str(mirror / "releases.yml"), mirror="http://127.0.0.1:%d" % MIRROR_PORT)
+        self.releases = Releases(overlay=str(mirror / "releases.yml"), mirror="http://127.0.0.1:%d" % MIRROR_PORT)
 
     def release(self, name="toy", version="1.0.0"):
         spec = {"name": name, "version": version}
-        return dict(spec, resolved=self._releases.release(spec))
+        return dict(spec, resolved=self.releases.release(spec))
 
     def declare(self, version="1.0.0", key="open sesame", within=10, **more):
         """Keywords that are no parameters of the module go into toy's configuration."""
@@ -265,11 +267,9 @@ class Toy:
 
     def state(self):
         """What there is of the component, the engine's own records aside."""
-        listing = self.host.listing(["/etc", "/opt", "/var/lib", "/usr/local", "/root", "/srv"],
-                                    skip=["/srv/mirror", "/var/lib/aistack", "/etc/passwd-", "/etc/group-", "/etc/shadow",
-                                          "/etc/gshadow", "/etc/subuid", "/etc/subgid", "/etc/.pwd.lock",
-                                          "/var/lib/toy/database"])
-        return listing
+        return self.host.listing(["/etc", "/opt", "/var/lib", "/usr/local", "/root", "/srv"], skip=[
+            "/srv/mirror", "/var/lib/aistack", "/etc/passwd-", "/etc/group-", "/etc/shadow", "/etc/gshadow",
+            "/etc/subuid", "/etc/subgid", "/etc/.pwd.lock", "/var/lib/toy/database"])
 
     @contextlib.contextmanager
     def untouched(self):

@@ -12,7 +12,7 @@ import pytest
 CALLS = ("rename,renameat,renameat2,symlink,symlinkat,link,linkat,unlink,unlinkat,mkdir,mkdirat,rmdir,fsync,chmod,"
          "fchmod,fchmodat,chown,lchown,fchown,fchownat,ftruncate,fork,vfork,clone,clone3")
 # So many moments of a run are tried, spread over all of them.
-MOST = 20
+MOST = 14
 TRACE = "/tmp/toy-trace"
 
 

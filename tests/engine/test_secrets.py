@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-SECRETS = ["it's \"quoted\" \\back", "first-9\nsecond-9 of it", "{{ not a template }}", "prometheus-toy", "$HOME %h `id`"]
+SECRETS = ["it's \"quoted\" \\back", "first-9\nsecond-9 of it", "{{ not a template }}", "prometheus-toy",
+           "$HOME %h `id`"]
 PEEK = """
 import glob, sys, time
 needle, seen = sys.stdin.buffer.read(), 0
@@ -60,7 +61,8 @@ def test_it_is_in_no_process_arguments(toy):
 
 def test_the_service_user_can_not_read_the_file_itself(toy):
     toy.run(key="for root alone")
-    done = toy.host.sh("setpriv --reuid toy --regid toy --clear-groups cat /etc/aistack/credentials/toy/key 2>&1", check=False)
+    done = toy.host.sh("setpriv --reuid toy --regid toy --clear-groups cat /etc/aistack/credentials/toy/key 2>&1",
+                       check=False)
     assert "Permission denied" in done
 
 

@@ -193,8 +193,8 @@ def test_a_second_run_waits_for_what_a_killed_one_still_does(toy):
 
 def test_disk_full_for_programs(toy):
     toy.run()
-    toy.host.sh("mkdir -p /srv/toy-save && cp -a /opt/aistack/. /srv/toy-save && mount -t tmpfs -o size=4m tmpfs /opt/aistack"
-                " && cp -a /srv/toy-save/. /opt/aistack")
+    toy.host.sh("mkdir -p /srv/toy-save && cp -a /opt/aistack/. /srv/toy-save"
+                " && mount -t tmpfs -o size=4m tmpfs /opt/aistack && cp -a /srv/toy-save/. /opt/aistack")
     toy.run()   # other inodes: placed anew
     with toy.untouched():
         failure = toy.fails(release=toy.release("toy_large", "3.0.0"))
@@ -203,7 +203,7 @@ def test_disk_full_for_programs(toy):
 
 @pytest.mark.parametrize("place", ["/var/lib/aistack", "/etc/toy"])
 def test_disk_full_for_files(toy, place):
-    toy.host.sh("mkdir -p {0} && mount -t tmpfs -o size=192k,mode=0750 tmpfs {0}".format(place))
+    toy.host.sh(f"mkdir -p {place} && mount -t tmpfs -o size=192k,mode=0750 tmpfs {place}")
     toy.run()
     with toy.untouched():
         failure = toy.fails(say="x" * 120000, ballast="y" * 120000)

@@ -57,8 +57,11 @@ class Demo:
 
     def login(self) -> tuple[str, str]:
         """The generated log-in of Prometheus and Alertmanager."""
-        with open(os.path.join(self.folder, "secrets.yml"), encoding="utf-8") as handle:
-            return "admin", re.search(r"(?m)^web_password: ['\"]?([^'\"\n]+)", handle.read())[1]
+        try:
+            with open(self._path("secrets.yml"), encoding="utf-8") as handle:
+                return "admin", re.search(r"(?m)^web_password: ['\"]?([^'\"\n]+)", handle.read())[1]
+        except FileNotFoundError:
+            raise host.Trouble("The site is not installed yet, so it has no log-in.") from None
 
     def environment(self) -> dict[str, str]:
         state = self.state
@@ -91,6 +94,9 @@ class Demo:
         """The main host, and others that are only watched, each with a port that Prometheus reaches."""
         import servers
 
+        mirror = servers.mirror_folder()
+        if not os.path.exists(os.path.join(mirror, "releases.yml")):
+            raise host.Trouble(f"There are no programs in {mirror}: `make servers` gets them.")
         self.down()
         os.makedirs(self.folder, mode=0o700)
         self._write("smtp-password", secrets.token_urlsafe(18))
@@ -101,7 +107,7 @@ class Demo:
         made.update((name, host.up(name, host.RELEASES[0], [], [])) for name in watched)
         self._write("demo.json", json.dumps({
             "containers": {name: one["name"] for name, one in made.items()},
-            "mirror": servers.mirror_folder(),
+            "mirror": mirror,
             "addresses": {name: f"http://127.0.0.1:{port}" for name, port in ports.items()},
         }))
         self.watched = {name: made[name] for name in watched}
@@ -161,8 +167,8 @@ class Demo:
         return 1
 
     def show(self) -> None:
-        login = " / ".join(self.login())
         container = self.state["containers"][MAIN]
+        login = " / ".join(self.login())
         mails = self.address("mailpit")
         demo = self._command(".venv/bin/python tests/servers/demo.py")
         print(f"""
@@ -229,6 +235,9 @@ def main() -> int:
     except host.Trouble as trouble:
         print(trouble, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted. `demo.py down` removes what is there.", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -101,6 +101,20 @@ def need(program, package):
     run("apt-get", "install", "-qq", "-y", "--no-install-recommends", package, env=environment)
 
 
+def forget_dead_engine(pid_file="/var/run/docker.pid"):
+    """A dockerd that was killed leaves its pid behind, and the next one refuses to start when another has it now."""
+    try:
+        with open(pid_file, encoding="ascii") as handle:
+            pid = handle.read().strip()
+        with open(f"/proc/{pid}/comm", encoding="ascii") as handle:
+            if handle.read().strip() == "dockerd":
+                return
+    except FileNotFoundError:
+        pass
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(pid_file)
+
+
 def engine():
     """Makes sure that a Docker engine answers; starts one by hand where nothing else would (no service manager)."""
     if engine_answers():
@@ -112,6 +126,9 @@ def engine():
             return
         need("dockerd", "docker.io")
         need("docker", "docker.io")
+        if engine_answers():  # where there is a service manager, the package starts it
+            return
+        forget_dead_engine()
         log = os.path.join(cache_folder(), "dockerd.log")
         say(f"docker: starting dockerd, its log is {log}")
         with open(log, "ab") as handle:

@@ -98,7 +98,8 @@ def test_a_key_reaches_ollama_and_nobody_else(host, site, metrics, eventually):
              "        open('/run/seen', 'w').write(self.headers.get('Authorization', ''))\n"
              "        body = json.dumps({'version': '1', 'models': []}).encode()\n"
              "        self.send_response(200); self.send_header('Content-Length', str(len(body)))\n"
-             "        self.send_header('Content-Type', 'application/json'); self.end_headers(); self.wfile.write(body)\n"
+             "        self.send_header('Content-Type', 'application/json'); self.end_headers()\n"
+             "        self.wfile.write(body)\n"
              "http.server.HTTPServer(('127.0.0.1', 11500), Proxy).serve_forever()\n")
     host.check_output("printf %s %s > /run/proxy.py && systemd-run --unit=proxy python3 /run/proxy.py", "%s", proxy)
     try:

@@ -31,7 +31,7 @@ def test_targets_are_those_of_the_inventory(api, eventually):
     def targets():
         return {(one["labels"]["job"], one["labels"]["instance"], one["labels"]["service"], one["scrapeUrl"]):
                 one["health"] for one in api("targets", state="active")["activeTargets"]}
-    eventually(lambda: "unknown" not in targets().values())
+    eventually(lambda: targets() and "unknown" not in targets().values())
     # This scenario installs Prometheus alone: the others are in the inventory and not there.
     assert targets() == {
         ("alertmanager", "monitor", "alertmanager", "http://127.0.0.1:9093/metrics"): "down",
@@ -51,42 +51,50 @@ def test_every_rule_of_the_mixins_is_loaded_and_healthy(api, rules, eventually):
     assert not [rule["name"] for rule in loaded() if "${" in str(rule)]
 
 
-def test_a_changed_setting_is_a_reload(api, checksums, main_pid, site):
-    before, pid = checksums(), main_pid("prometheus")
-    outcome = site(prometheus_external_labels={"site": "molecule"})
-    assert outcome.changing["prometheus"]["service"] == "reload"
-    assert outcome.changing["prometheus"]["files"]["change"] == ["/etc/prometheus/prometheus.yml"]
-    assert yaml.safe_load(api("status/config")["yaml"])["global"]["external_labels"] == {"site": "molecule"}
-    assert site().changing["prometheus"]["service"] == "reload"
-    assert checksums() == before
-    assert main_pid("prometheus") == pid
+class TestReload:
+    """Changed settings are served without a restart, and what is wrong is refused while the old ones serve on."""
+
+    CHANGES = {
+        "prometheus_external_labels": {"site": "molecule"},
+        "observability_retention": {"metrics": "7d", "metrics_size": "1GB"},
+        "prometheus_extra_rule_groups": [{"name": "own", "rules": [{"record": "own:answer", "expr": "vector(42)"}]}],
+    }
+
+    @pytest.fixture(scope="class")
+    def changed(self, host, site):
+        """The outcome of a run with changes; they are taken back afterwards, and all is as it was."""
+        def state():
+            return host.check_output("systemctl show -P MainPID prometheus; cd /etc/prometheus && "
+                                     "find . -type f | sort | xargs sha256sum")
+        before = state()
+        yield site(**self.CHANGES)
+        assert site().changing["prometheus"]["files"]["remove"] == ["/etc/prometheus/rules/extra.yml"]
+        assert state() == before
+
+    def test_settings(self, api, changed):
+        assert changed.changing["prometheus"]["service"] == "reload"
+        assert changed.changing["prometheus"]["files"]["change"] == ["/etc/prometheus/prometheus.yml"]
+        assert yaml.safe_load(api("status/config")["yaml"])["global"]["external_labels"] == {"site": "molecule"}
+
+    def test_retention(self, api, changed):
+        assert api("status/runtimeinfo")["storageRetention"] == "1w or 1GiB"
+
+    def test_a_rule_of_the_users_own(self, api, changed):
+        (own,) = [group for group in api("rules")["groups"] if group["name"] == "own"]
+        assert own["rules"][0]["query"] == "vector(42)"
+
+    def test_a_broken_rule_is_refused(self, api, checksums, main_pid, site, changed):
+        before, pid = checksums(), main_pid("prometheus")
+        group = {"name": "own", "rules": [{"alert": "Broken", "expr": "sum(up"}]}
+        outcome = site(refused=True, **self.CHANGES | {"prometheus_extra_rule_groups": [group]})
+        assert "promtool" in outcome.message
+        assert "unclosed left parenthesis" in outcome.message
+        assert checksums() == before
+        assert main_pid("prometheus") == pid
+        assert api("status/runtimeinfo")["reloadConfigSuccess"] is True
 
 
-def test_a_rule_of_the_users_own_is_loaded(api, site):
-    group = {"name": "own", "rules": [{"record": "own:answer", "expr": "vector(42)"}]}
-    assert site(prometheus_extra_rule_groups=[group]).changing["prometheus"]["service"] == "reload"
-    assert [one for one in api("rules")["groups"] if one["name"] == "own"][0]["rules"][0]["query"] == "vector(42)"
-    assert site().changing["prometheus"]["files"]["remove"] == ["/etc/prometheus/rules/extra.yml"]
-    assert "own" not in {one["name"] for one in api("rules")["groups"]}
-
-
-def test_a_broken_rule_is_refused_and_nothing_happened(api, checksums, main_pid, site):
-    before, pid = checksums(), main_pid("prometheus")
-    group = {"name": "own", "rules": [{"alert": "Broken", "expr": "sum(up"}]}
-    outcome = site(refused=True, prometheus_extra_rule_groups=[group])
-    assert "promtool" in outcome.message
-    assert "unclosed left parenthesis" in outcome.message
-    assert checksums() == before
-    assert main_pid("prometheus") == pid
-    assert api("query", query="vector(1)")
-    assert not site().changing
-
-
-def test_retention_is_what_the_inventory_says(api, site):
-    assert api("status/runtimeinfo")["storageRetention"] == "30d"
-    assert site(observability_retention={"metrics": "7d", "metrics_size": "1GB"}).changing
-    assert api("status/runtimeinfo")["storageRetention"] == "7d or 1GB"
-    assert site().changing
+def test_retention_is_a_month_by_default(api):
     assert api("status/runtimeinfo")["storageRetention"] == "30d"
 
 

@@ -3,10 +3,13 @@
 """What holds for every component, asked in every scenario."""
 
 import json
+import os
 import re
 
 import pytest
 
+COMPONENTS = os.environ["MOLECULE_SCENARIO_NAME"].replace("default", "node_exporter ollama_exporter alertmanager "
+                                                          "prometheus").split()
 PORTS = {"node_exporter": 9100, "ollama_exporter": 9877, "alertmanager": 9093, "prometheus": 9090}
 # node_exporter's costs 0.5 for the one question whether the clock is synchronised (see its own scenario).
 CEILING = {"node_exporter": 1.8, "ollama_exporter": 1.4, "alertmanager": 1.5, "prometheus": 1.5}
@@ -85,38 +88,38 @@ def test_a_drop_in_of_the_user_is_respected(host, component, site):
 class TestRemoval:
     """Everything goes but the data and its owner; then these, too."""
 
-    def traces(self, host, component):
-        """Paths that carry the component's name, but for the user's own drop-in, the journal, and Python's byproducts."""
-        found = host.check_output(
-            "find / -xdev -path /proc -prune -o -path /sys -prune -o -path /opt/stack -prune "
-            "-o -name %s -print", f"*{component}*").splitlines()
-        found += host.check_output("find / -xdev \\( -nouser -o -nogroup \\) -print").splitlines()
-        return {path for path in found if not path.startswith(f"/etc/systemd/system/{component}.service.d")}
+    @pytest.fixture
+    def traces(self, host):
+        """Paths that carry a component's name or belong to nobody, but for the user's own drop-ins."""
+        def find():
+            names = " -o ".join(f"-name '*{component}*'" for component in COMPONENTS)
+            found = host.check_output(
+                f"find / -xdev \\( -path /proc -o -path /sys -o -path /opt/stack \\) -prune "
+                f"-o \\( {names} -o -nouser -o -nogroup \\) -print").splitlines()
+            return {path for path in found if not re.match(r"/etc/systemd/system/\w+\.service\.d(/|$)", path)}
+        return find
 
-    def declare(self, component, **options):
-        return {f"{component}_{name}": value for name, value in options.items()}
+    @staticmethod
+    def declare(**options):
+        return {f"{component}_{name}": value for component in COMPONENTS for name, value in options.items()}
 
-    def test_absent_keeps_data_and_its_owner(self, host, component, site, ask):
-        gone = self.declare(component, state="absent")
-        outcome = site(**gone)
-        assert outcome.plans[component]["action"] == "remove"
-        assert not host.service(component).is_running
-        assert not host.file(f"/etc/systemd/system/{component}.service").exists
-        assert not host.file(f"/opt/aistack/{component}").exists
-        assert not host.file(f"/etc/aistack/credentials/{component}").exists
-        assert ask(f":{PORTS[component]}/metrics").status == 0
-        # An account that owns no data has nothing to keep.
-        assert host.user(component).exists == (component in DATA)
-        if component in DATA:
-            assert host.file(DATA[component]).is_directory
-        left = {path for path in self.traces(host, component)
-                if not path.startswith((f"/var/lib/{component}", f"/var/lib/aistack/{component}"))}
-        assert not left
-        assert not site(**gone).changing
+    def test_absent_keeps_data_and_its_owner(self, host, site, ask, traces):
+        assert {f"/etc/systemd/system/{component}.service" for component in COMPONENTS} <= traces()
+        outcome = site(**self.declare(state="absent"))
+        assert {name: plan["action"] for name, plan in outcome.plans.items()} == dict.fromkeys(COMPONENTS, "remove")
+        kept = {DATA[component] for component in COMPONENTS if component in DATA}
+        for component in COMPONENTS:
+            assert not host.service(component).is_running
+            assert ask(f":{PORTS[component]}/metrics").status == 0
+            # An account that owns no data has nothing to keep.
+            assert host.user(component).exists == (component in DATA)
+        assert kept <= traces()
+        assert not {path for path in traces() if not path.startswith((*kept, "/var/lib/aistack/"))}
+        assert not site(**self.declare(state="absent")).changing
 
-    def test_purge_leaves_nothing(self, host, component, site):
-        gone = self.declare(component, state="absent", purge_data=True)
+    def test_purge_leaves_nothing(self, host, site, traces):
+        gone = self.declare(state="absent", purge_data=True)
         site(**gone)
-        assert not host.user(component).exists
-        assert not self.traces(host, component)
+        assert not [component for component in COMPONENTS if host.user(component).exists]
+        assert not traces()
         assert not site(**gone).changing

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Any
 from urllib.parse import urlsplit
 
 from . import files, release, unit
@@ -46,7 +47,7 @@ class Declaration:
         self.adopt = bool(params.get("adopt"))
         self.account = self._account(params.get("account"))
         self.directories = [Directory(item, self.account) for item in params.get("directories") or []]
-        self.program = None if self.absent else release.program_of(self.name, params)
+        self.program: Any = None if self.absent else release.program_of(self.name, params)
         self.program_path = self._program_path(params)
         self.apply = params.get("apply") or {}
         self.validate = params.get("validate") or []

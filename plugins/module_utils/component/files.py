@@ -84,7 +84,9 @@ class Found:
         self.path = path
         self.type = "missing"
         self.content = b""
-        self.mode = self.uid = self.gid = -1
+        self.mode = -1
+        self.uid: int | None = -1
+        self.gid: int | None = -1
         try:
             info = os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -102,7 +104,8 @@ class Found:
             self.type = "other"
 
     @classmethod
-    def imagined(cls, path: str, content: bytes | None = None, mode: int = -1, uid: int = -1, gid: int = -1) -> Found:
+    def imagined(cls, path: str, content: bytes | None = None, mode: int = -1, uid: int | None = -1,
+                 gid: int | None = -1) -> Found:
         """What will lie there once something is put back; without *content* nothing."""
         found = cls.__new__(cls)
         found.path, found.type = path, "missing" if content is None else "file"

@@ -152,10 +152,11 @@ class Generations:
         folder = self._folder(number)
         partial = folder + ".partial"
         files.remove(partial)
-        for part, items in (("files", wanted), ("foreign", foreign)):
+        contents = {"files": [item.content for item in wanted], "foreign": [item.content for item in foreign]}
+        for part, items in contents.items():
             os.makedirs(os.path.join(partial, part), mode=0o700)
-            for index, item in enumerate(items):
-                files.write(os.path.join(partial, part, str(index)), item.content, 0o600)
+            for index, content in enumerate(items):
+                files.write(os.path.join(partial, part, str(index)), content, 0o600)
         generation = Generation(partial, manifest)
         self.amend(generation)
         os.rename(partial, folder)

@@ -37,9 +37,9 @@ class Http:
         parts = urlsplit(url)
         if parts.scheme == "https":
             connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                parts.hostname, parts.port, timeout=timeout, context=self._context())
+                parts.hostname or "", parts.port, timeout=timeout, context=self._context())
         else:
-            connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout)
+            connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
         try:
             headers = dict(self._headers)
             if body is not None:

@@ -29,7 +29,7 @@ def missing_account(account: dict | None) -> dict:
     return missing
 
 
-def create_account(account: dict | None, missing: dict) -> list[str]:
+def create_account(account: dict, missing: dict) -> list[str]:
     """Make the *missing* parts of a system account; returns what was made."""
     if "group" in missing:
         run("groupadd", "--system", missing["group"])
@@ -79,7 +79,7 @@ def _remove_group(name: str) -> bool:
 
 
 def _accounts_of_others(component: str) -> list[dict]:
-    found = []
+    found: list[dict] = []
     try:
         names = os.listdir(STATE_ROOT)
     except FileNotFoundError:

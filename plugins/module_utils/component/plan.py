@@ -26,11 +26,11 @@ class Host:
         self.before: Generation | None = generations.proven()
         intent = generations.intent()
         self.interrupted = intent is not None
-        self._finished = self.before is not None and self.interrupted and self.before.number == intent["to"]
+        self._finished = self.before is not None and intent is not None and self.before.number == intent["to"]
         self._files: dict[str, files.Found] = {}
         self._made: dict = {}
         self._folders: set[str] = set()
-        if not self.interrupted or self._finished:
+        if intent is None or self._finished:
             return
         undo = intent["undo"]
         if intent["phase"] != "staging":
@@ -147,7 +147,7 @@ class Plan:
         declaration = self.declaration
         if not declaration.unit or declaration.unit.path in ours or declaration.adopt:
             return
-        fragment = self.status.fragment
+        fragment = self.status.fragment if self.status else ""
         if fragment and fragment != declaration.unit.path:
             raise Refused(
                 "%s exists and isn't ours: another %s is installed on this host. Remove it, or set %s_adopt: "
@@ -160,7 +160,7 @@ class Plan:
             return
         if isinstance(wanted, release.Package):
             self.program_action = "keep" if wanted.fits() and wanted.same_as(record) else "place"
-        elif not wanted.same_as(record):
+        elif record is None or not wanted.same_as(record):
             self.program_action = "place"
         elif not release.intact(record):
             self.program_action = "mend"
@@ -329,7 +329,7 @@ class Plan:
                 "remove": sorted(found.path for found in self.remove),
             },
             "directories": sorted(item.path for item in self.new_directories + self.directory_rights),
-            "account": self.declaration.account["user"] if self.missing_account else None,
+            "account": self.missing_account.get("user") or self.missing_account.get("group"),
             "service": self.service,
             "enable": self.enable,
             "data": self.data,
@@ -372,7 +372,9 @@ class Plan:
                 "after": "".join(line + "\n" for line in after)}
 
 
-def _rights(mode: int, uid: int, gid: int) -> str:
+def _rights(mode: int, uid: int | None, gid: int | None) -> str:
+    if uid is None or gid is None:
+        return oct(mode)[2:].zfill(4)
     try:
         owner = pwd.getpwuid(uid).pw_name
     except KeyError:

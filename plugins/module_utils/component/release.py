@@ -116,7 +116,7 @@ class Program:
         return {"kind": self.kind, "version": self.version, "digest": self.digest}
 
     def same_as(self, record: dict | None) -> bool:
-        return bool(record) and record.get("kind") == self.kind and record.get("digest") == self.digest
+        return record is not None and record.get("kind") == self.kind and record.get("digest") == self.digest
 
     def placed_before(self, manifests: list[dict]) -> dict | None:
         """The record of this very program where a kept generation still has it, undamaged."""
@@ -283,18 +283,20 @@ def _unpack_tar(tar: tarfile.TarFile, folder: str, strip: int) -> None:
             if target and entry.issym():
                 os.symlink(entry.linkname, target)
             elif target:
-                source = _inside(entry.linkname, folder, strip, archive)
-                if not source or os.path.islink(source) or not os.path.isfile(source):
+                original = _inside(entry.linkname, folder, strip, archive)
+                if not original or os.path.islink(original) or not os.path.isfile(original):
                     raise ComponentError("%s is refused: its link %r points at nothing before it"
                                          % (os.path.basename(archive), entry.name))
-                os.link(source, target)
+                os.link(original, target)
         elif entry.isdir():
             if target:
                 os.makedirs(target, mode=0o755, exist_ok=True)
         elif entry.isreg():
             if target:
+                source = tar.extractfile(entry)
+                assert source is not None
                 with open(target, "xb") as handle:
-                    shutil.copyfileobj(tar.extractfile(entry), handle, 1 << 20)
+                    shutil.copyfileobj(source, handle, 1 << 20)
                 os.chmod(target, 0o755 if entry.mode & 0o100 else 0o644)
         else:
             raise ComponentError("%s is refused: its entry %r is neither a file nor a folder"
@@ -348,6 +350,7 @@ def _unpack_zst(archive: str, folder: str, strip: int) -> None:
         raise ComponentError("unpacking %s needs the program zstd on this host: install the package zstd"
                              % os.path.basename(archive)) from None
     with process:
+        assert process.stdout and process.stderr
         with tarfile.open(name=archive, fileobj=process.stdout, mode="r|") as tar:
             _unpack_tar(tar, folder, strip)
         while process.stdout.read(1 << 20):
@@ -396,7 +399,7 @@ class PythonEnvironment(_Foldered):
                       + wheels)
         site = self._run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]).strip()
         for name, text in self.modules.items():
-            target = _inside(name, site, 0, "the collection's package")
+            target = _inside(name, site, 0, "the collection's package") or site
             os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
             with open(target, "x", encoding="utf-8") as handle:
                 handle.write(text)

@@ -73,7 +73,7 @@ class Transaction:
 
     def _masked(self, error: ComponentError) -> ComponentError:
         """A checker or a journal may repeat a line of a secret; the user's screen must not."""
-        secrets = set()
+        secrets: set[str] = set()
         for item in self._declaration.files:
             if item.secret:
                 text = item.content.decode("utf-8", "replace")
@@ -101,13 +101,13 @@ class Transaction:
         generations = self._generations
         generations.prepare()
         directories = plan.new_directories + plan.directory_rights
+        undo = {"account": plan.missing_account, "user": self._declaration.account,
+                "directories": host.missing_directories(self._folders(plan)),
+                "data": [item.path for item in directories if item.kind == "data"],
+                "folders": sorted({os.path.dirname(item.path) for item in self._declaration.files})}
         intent = {"from": plan.before.number if plan.before else None, "to": generations.next_number(),
-                  "phase": "staging", "silences": [],
-                  "unit": {"running": plan.status.running, "enabled": plan.status.enabled} if plan.status else {},
-                  "undo": {"account": plan.missing_account, "user": self._declaration.account,
-                           "directories": host.missing_directories(self._folders(plan)),
-                           "data": [item.path for item in directories if item.kind == "data"],
-                           "folders": sorted({os.path.dirname(item.path) for item in self._declaration.files})}}
+                  "phase": "staging", "silences": [], "undo": undo,
+                  "unit": {"running": plan.status.running, "enabled": plan.status.enabled} if plan.status else {}}
         generations.intend(intent)
         try:
             generation, prepared = self._stage(plan, intent)
@@ -131,8 +131,8 @@ class Transaction:
         """Everything that can fail or takes time: what runs doesn't notice it."""
         declaration = self._declaration
         program = self._place_program(plan)
-        made = host.create_account(declaration.account, plan.missing_account)
-        if made:
+        if declaration.account and plan.missing_account:
+            made = host.create_account(declaration.account, plan.missing_account)
             self._step("created %s" % " and ".join(made))
         credentials = [_CredentialDirectory(declaration.name)] if self._has_credentials() else []
         host.create_directories(intent["undo"]["directories"], plan.new_directories + credentials)
@@ -238,12 +238,12 @@ class Transaction:
             generations.prove(generation)
         except Exception as error:
             self._go_back(plan, generation, intent, _explained(error, declaration.name), silence)
-        generations.fulfil()
         silence.end()
         try:
             self._collect()
         except OSError as error:
             self._step("what is no longer needed could not be removed: %s" % error)
+        generations.fulfil()
 
     def _install_package(self, plan: Plan, generation: Generation) -> None:
         """A package can't be staged beside the old one: its checkers run when it is there."""
@@ -313,7 +313,8 @@ class Transaction:
         except health.Unhealthy as error:
             details.update({"after the return: %s" % key: value for key, value in error.details.items()})
             raise ComponentError("%s. Generation %d was put back but does not answer either: %s"
-                                 % (cause.message, plan.before.number, error.message), details) from None
+                                 % (cause.message, plan.before.number if plan.before else 0, error.message),
+                                 details) from None
         except Exception as error:
             explained = _explained(error, self._declaration.name)
             details.update({"on the way back: %s" % key: value for key, value in explained.details.items()})
@@ -377,7 +378,7 @@ class Transaction:
             if path in foreign:
                 found = foreign[path]
                 files.write(path, found.content, 0o600, component=self._declaration.name)
-                os.chown(path, found.uid, found.gid)
+                os.chown(path, found.uid or 0, found.gid or 0)
                 os.chmod(path, found.mode)
             elif path not in kept:
                 touched = files.unlink(path) or touched
@@ -428,8 +429,8 @@ class Transaction:
         proven = generations.proven()
         try:
             if proven and proven.number == intent["to"]:
-                generations.fulfil()
                 self._collect()
+                generations.fulfil()
                 self._step("an earlier run was interrupted when generation %d had answered" % proven.number)
             elif intent["phase"] == "staging":
                 self._unstage(intent)
@@ -444,8 +445,7 @@ class Transaction:
         except health.Unhealthy as error:
             # The files are generation n's again; perhaps the declaration of this run is the very mend.
             self._setback = error
-            self._step("an earlier run was interrupted: generation %d was restored but does not answer"
-                       % proven.number)
+            self._step("an earlier run was interrupted: the last proven generation was restored but does not answer")
         health.Silence(self._declaration.silence, self._declaration.name).end(intent["silences"])
 
     # -- absent ----------------------------------------------------------------------------------------------------

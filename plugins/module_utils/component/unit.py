@@ -88,7 +88,7 @@ class Unit:
         self._directives = self._merge(spec.get("service") or {}, account, data)
 
     def _merge(self, overrides: dict, account: dict | None, data: list[str]) -> dict:
-        merged = dict(SERVICE)
+        merged: dict = dict(SERVICE)
         if account:
             merged["User"] = account["user"]
             merged["Group"] = account["group"]
@@ -167,7 +167,7 @@ class Status:
         values = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
         self.active = values.get("ActiveState", "")
         self.sub = values.get("SubState", "")
-        self.enabled = values.get("UnitFileState", "") in ("enabled", "static")
+        self.enabled = values.get("UnitFileState", "") == "enabled"
         self.fragment = values.get("FragmentPath", "")
         self.restarts = int(values.get("NRestarts") or 0)
         self.invocation = values.get("InvocationID", "")
