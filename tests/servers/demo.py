@@ -176,7 +176,7 @@ The demo is up, on this machine only:
 
   Prometheus     {self.address("prometheus"):<26}log-in {login}
   Alertmanager   {self.address("alertmanager"):<26}the same log-in
-  Mails          {mails:<26}{mails}/api/v1/messages, no log-in
+  Mails          {mails + "/view/latest.html"}   the newest one; all: {mails}/api/v1/messages
   Ollama         {self.address("ollama"):<26}no log-in
 
 Stop Ollama; within two minutes there is a mail about it. Start it again; a mail says that it is over:

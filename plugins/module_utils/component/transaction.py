@@ -105,9 +105,9 @@ class Transaction:
                 "directories": host.missing_directories(self._folders(plan)),
                 "data": [item.path for item in directories if item.kind == "data"],
                 "folders": sorted({os.path.dirname(item.path) for item in self._declaration.files})}
-        intent = {"from": plan.before.number if plan.before else None, "to": generations.next_number(),
-                  "phase": "staging", "silences": [], "undo": undo,
-                  "unit": {"running": plan.status.running, "enabled": plan.status.enabled} if plan.status else {}}
+        status = {"running": plan.status.running, "enabled": plan.status.enabled} if plan.status else {}
+        intent: dict = {"from": plan.before.number if plan.before else None, "to": generations.next_number(),
+                        "phase": "staging", "silences": [], "undo": undo, "unit": status}
         generations.intend(intent)
         try:
             generation, prepared = self._stage(plan, intent)
