@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Check mode promises what the run does, and touches nothing: the whole filesystem is compared."""
 
-import json
-import time
 
 import pytest
 
@@ -43,34 +41,3 @@ def test_no_lock_or_folder_is_made(toy, more):
     before = toy.host.listing()
     toy.run(check=True, **more)
     assert toy.host.listing() == before and not toy.host.exists("/run/aistack")
-
-
-def test_nothing_to_do_is_quick(toy):
-    """Measured inside the host against an empty module, so that the container's start doesn't count."""
-    toy.run()
-    script = """
-import json, subprocess, sys, time
-def run(code, text):
-    best = 9
-    for _ in range(5):
-        started = time.monotonic()
-        done = subprocess.run([sys.executable, "-c", code], input=text.encode(), capture_output=True)
-        best = min(best, time.monotonic() - started)
-        assert done.returncode == 0, done.stderr
-    return best
-runner, params = json.load(sys.stdin)
-empty = runner.split("importlib.import_module")[0] + '''
-from ansible.module_utils.basic import AnsibleModule
-AnsibleModule(argument_spec={"args": {"type": "raw"}}).exit_json(changed=False)
-'''
-print(run(runner, params) - run(empty, json.dumps({"ANSIBLE_MODULE_ARGS": {}})))
-"""
-    toy.host.write("/srv/toy-measure.py", script)
-    given = json.dumps([toy.host.runner, json.dumps({"ANSIBLE_MODULE_ARGS": toy.declare()})])
-    attempts = []
-    for _attempt in range(4):
-        attempts.append(float(toy.host.sh("python3 /srv/toy-measure.py", text_in=given)))
-        if attempts[-1] < 0.1:
-            return
-        time.sleep(1)
-    raise AssertionError("nothing to do costs %s s" % attempts)

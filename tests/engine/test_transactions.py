@@ -20,9 +20,7 @@ def test_install_answers_and_a_second_run_changes_nothing(toy):
     assert first["changed"] and first["plan"]["action"] == "install" and first["generation"] == 1
     answer = toy.serves(key="open sesame")
     state = toy.state()
-    started = time.monotonic()
     second = toy.run()
-    assert time.monotonic() - started < 2
     assert not second["changed"] and second["plan"]["action"] == "none" and second["diff"] == []
     assert toy.state() == state and toy.host.ask() == answer
     assert toy.host.sh("systemctl is-enabled toy") == "enabled"
