@@ -16,6 +16,7 @@ import concurrent.futures
 import os
 import re
 import secrets
+import shutil
 import subprocess
 import sys
 import time
@@ -41,6 +42,12 @@ def pytest(*arguments: str) -> list[str]:
     return [os.path.join(BIN, "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rs", *arguments]
 
 
+def molecule(name: str, scenario: str, **environment: str) -> Stage:
+    """A scenario with a folder of its own: the same one runs on two releases at a time."""
+    return Stage(name, ["molecule", "test", "-s", scenario],
+                 environment=dict(environment, MOLECULE_EPHEMERAL_DIRECTORY=os.path.join(LOGS, name)))
+
+
 def stages() -> list[Stage]:
     """All stages, those that take longest first."""
     scenarios = sorted(name for name in os.listdir(os.path.join(TOP, "molecule"))
@@ -49,9 +56,8 @@ def stages() -> list[Stage]:
         Stage("servers", ["make", "--no-print-directory", "servers", "host-image", "venv-2.19"], first=True),
         Stage("e2e", pytest("tests/e2e")),
         Stage("engine", pytest("tests/engine", "-n", "2")),
-        *(Stage("molecule-" + name, ["molecule", "test", "-s", name]) for name in scenarios),
-        Stage("molecule-default-trixie", ["molecule", "test", "-s", "default"],
-              environment={"AISTACK_RELEASE": "trixie", "MOLECULE_EPHEMERAL_DIRECTORY": ""}),
+        *(molecule("molecule-" + name, name) for name in scenarios),
+        molecule("molecule-default-trixie", "default", AISTACK_RELEASE="trixie"),
         Stage("contract", pytest("tests/contract")),
         Stage("lint", ["make", "--no-print-directory", "lint"]),
         Stage("unit", pytest("tests/unit")),
@@ -61,11 +67,9 @@ def stages() -> list[Stage]:
 
 def run(stage: Stage, suite: str) -> tuple[Stage, int, float]:
     started = time.monotonic()
-    run_id = f"{suite}{abs(hash(stage.name)) % 0xfff:03x}"
+    run_id = suite + re.sub(r"[^a-z0-9]", "", stage.name.replace("molecule", "m"))
     environment = dict(os.environ, AISTACK_RUN=run_id, PATH=BIN + os.pathsep + os.environ["PATH"],
                        PYTHONDONTWRITEBYTECODE="1", NO_COLOR="1", ANSIBLE_NOCOLOR="1", **stage.environment)
-    if not environment.get("MOLECULE_EPHEMERAL_DIRECTORY"):
-        environment.pop("MOLECULE_EPHEMERAL_DIRECTORY", None)
     say(f"{stage.name}: started")
     with open(log_path(stage), "wb") as log:
         try:
@@ -106,7 +110,8 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", default=[], metavar="STAGE", help="names, or their beginnings")
     parser.add_argument("--jobs", type=int, default=max(2, os.cpu_count() or 2))
     arguments = parser.parse_args()
-    os.makedirs(LOGS, exist_ok=True)
+    shutil.rmtree(LOGS, ignore_errors=True)
+    os.makedirs(LOGS)
     suite = secrets.token_hex(2)
     wanted = [stage for stage in stages()
               if not arguments.only or stage.first or any(stage.name.startswith(name) for name in arguments.only)]
