@@ -61,7 +61,8 @@ def stages() -> list[Stage]:
         Stage("contract", pytest("tests/contract")),
         Stage("lint", ["make", "--no-print-directory", "lint"]),
         Stage("unit", pytest("tests/unit")),
-        Stage("exporters", pytest("files/exporters")),
+        Stage("exporters", [os.path.join(BIN, "python"), "tests/servers/with_ollama.py",
+                            *pytest("-c", "files/exporters/pyproject.toml", "files/exporters")]),
     ]
 
 
