@@ -66,7 +66,7 @@ class Bench:
         if limit and middle >= limit:
             self.missed.append(f"{what} takes {middle:.1f} s, the limit is {limit:.0f} s")
         self.rows.append((what, f"{middle:.2f} s" + (f" (limit {limit:.0f} s)" if limit else ""), spread))
-        print("  {:<78}{:<24}{}".format(*self.rows[-1]), flush=True)
+        print("  {:<84}{:<24}{}".format(*self.rows[-1]), flush=True)
 
     def run(self) -> None:
         self.demo.make_hosts()
