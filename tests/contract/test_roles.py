@@ -155,7 +155,8 @@ def test_every_role_takes_the_common_variables(role):
 
 @EACH_ROLE
 def test_the_spec_and_the_defaults_name_the_same_variables(role):
-    assert set(options(role)) == set(load(f"roles/{role}/defaults/main.yml"))
+    # The inventory's own word is described by a role and belongs to none.
+    assert set(options(role)) - {"monitored_services"} == set(load(f"roles/{role}/defaults/main.yml"))
 
 
 @EACH_ROLE
@@ -168,7 +169,7 @@ def test_a_default_is_the_same_in_both_places(role):
 @EACH_ROLE
 def test_the_defaults_have_the_types_of_the_spec(role, loader, variables):
     own = variables(role)
-    names = options(role)
+    names = {name: option for name, option in options(role).items() if name in own}
     values = {name: Templar(loader=loader, variables=own).template(own[name]) for name in names}
     result = ArgumentSpecValidator(_types_only(names)).validate(values)
     assert result.error_messages == []
