@@ -1,6 +1,7 @@
 # Copyright: (c) 2026, aistack.observability contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Development and tests. `make help` lists what there is.
+# Development and tests. `make help` lists what there is. The image comes before the servers, so that a
+# missing Docker is said at once, not after half an hour of building.
 
 PYTHON ?= python3
 LINK = .collections/ansible_collections/aistack/observability
@@ -31,7 +32,7 @@ servers: venv  ## the real servers that the tests and the demo run, built or fet
 clean-hosts:  ## removes every throwaway host, also those of interrupted runs
 	@$(PYTHON) tests/servers/host.py down --label aistack.run
 
-demo: servers host-image  ## everything from nothing on a throwaway host: a real Ollama, and the site that watches it
+demo: host-image servers  ## everything from nothing on a throwaway host: a real Ollama, and the site that watches it
 	@.venv/bin/python tests/servers/demo.py up
 
 demo-down:  ## removes the demo's host and all that was generated for it
@@ -40,7 +41,7 @@ demo-down:  ## removes the demo's host and all that was generated for it
 test: venv  ## lint, unit, rule and contract tests, the engine's faults, every Molecule scenario, end to end
 	@.venv/bin/python tests/run.py
 
-bench: servers host-image  ## how long runs take; writes docs/benchmarks.md
+bench: host-image servers  ## how long runs take; writes docs/benchmarks.md
 	@.venv/bin/python tests/bench/site.py
 
 docs: venv  ## docs/roles.md from the roles' argument specs

@@ -15,6 +15,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.aistack.observability.plugins.plugin_utils import inventory_model, secrets, spec
 from ansible_collections.aistack.observability.plugins.plugin_utils.inventory_model import ModelError, Service, Site
 from ansible_collections.aistack.observability.plugins.plugin_utils.mixins import MixinError, Mixins
+from ansible_collections.aistack.observability.plugins.plugin_utils.releases import ReleaseError, Releases
 from ansible_collections.aistack.observability.plugins.plugin_utils.spec import SERVICES, SHARED, Problem
 
 # LoadCredential with a folder, and the sandbox that the units are written for, came by this version.
@@ -101,6 +102,37 @@ def source_problems(mirror: Any, overlay: Any) -> list[Problem]:
     if isinstance(overlay, str) and overlay and not os.path.isfile(os.path.expanduser(overlay)):
         problems.append(Problem("observability_releases_overlay", "expected a file that is there on the controller, "
                                                                   f"got {spec.shown('', overlay)}"))
+    return problems
+
+
+def rule_file_problems(name: str, paths: Any) -> list[Problem]:
+    """Files of which one would take the place of another, for they are placed by their names."""
+    problems, seen = [], {}
+    for path in paths if isinstance(paths, list) else []:
+        file = os.path.basename(str(path))
+        if file in seen:
+            problems.append(Problem(name, f"{path} and {seen[file]} have the same name, under which they are placed: "
+                                          "rename one of them"))
+        seen[file] = path
+    return problems
+
+
+def release_problems(roles: Iterable[str], variables: Mapping[str, Any]) -> list[Problem]:
+    """Versions that nobody has pinned, said before the first component changes. Mistyped ones are the spec's business.
+    """
+    problems = []
+    for role in roles:
+        try:
+            releases = Releases(variables.get("observability_releases_overlay") or "")
+            chosen = {"name": role, "version": variables.get(f"{role}_version")}
+            chosen.update(variables.get(f"{role}_release") or {})
+            if releases.has(role) and variables.get(f"{role}_state") != "absent":
+                releases.release(chosen)
+        except ReleaseError as error:
+            setting = "release" if variables.get(f"{role}_release") else "version"
+            problems.append(Problem(f"{role}_{setting}", str(error)))
+        except ModelError:
+            continue
     return problems
 
 
@@ -228,12 +260,14 @@ class ActionModule(ActionBase):
         except ModelError as error:
             problems += error.problems
         problems += self._variables(roles, site, mixins, variables, raw)
-        target = self._look(services, task_vars)
+        # With nobody in the groups, the play is here on the controller to say so.
+        target = self._look(services, task_vars) if site.hosts else {}
         if target.get("target"):
             adopted = [role for role in roles if _true(variables.get(f"{role}_adopt"))]
             problems += system_problems(target["target"])
-            problems += foreign_problems(target["target"], services, adopted)
-        else:
+            if target["target"]["root"]:  # anybody else can't see whose files and ports these are
+                problems += foreign_problems(target["target"], services, adopted)
+        elif site.hosts:
             problems.append(Problem("target", f"this host can't be looked at: {target.get('msg', 'no answer')}"))
 
         names = []
@@ -273,6 +307,11 @@ class ActionModule(ActionBase):
         problems += unknown_names(self.specs, [SHARED, *roles], raw, ignored if isinstance(ignored, list) else [])
         wrong = {problem.name for problem in problems}
         problems += [problem for problem in threshold_problems(mixins, thresholds) if problem.name not in wrong]
+        for name in (name for role in roles for name in self.specs.options(role) if name.endswith("_extra_rule_files")):
+            if name not in wrong:
+                problems += rule_file_problems(name, variables.get(name))
+        if not any(name.endswith(("_version", "_overlay")) or "_release" in name for name in wrong):
+            problems += release_problems(roles, variables)
         others = listen_addresses(self.specs, site.roles(host), variables)
         problems += site.clashes(host, roles, others)
         return problems

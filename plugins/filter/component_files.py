@@ -138,7 +138,7 @@ class _Externaliser:
                 header = self.walk({name: item for name, item in value.items() if name != "secrets"}, key, here)
                 moved = [self._move(here + (str(number),), item) for number, item in enumerate(value["secrets"])]
                 result[key] = header | {"files": header.get("files", []) + moved}
-            elif value is None or value == "" or isinstance(value, (bool, int, float)):
+            elif value is None or value == "" or isinstance(value, bool):
                 result[key] = value
             elif not isinstance(value, (Mapping, list, tuple)) and (
                 key in TWIN_ANYWHERE or key in FILE_TWINS.get(holder, ())

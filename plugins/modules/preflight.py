@@ -147,6 +147,14 @@ def is_ours(component):
     return any(os.path.lexists(os.path.join(folder, name)) for name in ("proven", "intent.json"))
 
 
+def all_ours():
+    """Everything of ours on this host, also what the inventory no longer names: this very run may remove it."""
+    try:
+        return sorted(name for name in os.listdir(STATE_ROOT) if is_ours(name))
+    except OSError:
+        return []
+
+
 def unit_file(component):
     for folder in UNIT_FOLDERS:
         path = os.path.join(folder, component + ".service")
@@ -333,7 +341,7 @@ def main():
     components = module.params["components"]
     units = {component: unit_file(component) for component in components}
     folders = {component: config_folder(component) for component in components}
-    ours = [component for component in components if is_ours(component)]
+    ours = all_ours()
     strange = [path for found in (units, folders) for component, path in found.items()
                if path and component not in ours]
     module.exit_json(changed=False, target={

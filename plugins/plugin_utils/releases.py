@@ -67,6 +67,9 @@ class Releases:
             raise ReleaseError("%s is not in files/releases.yml (known: %s)"
                                % (name, ", ".join(sorted(self._entries)))) from None
 
+    def has(self, name: str) -> bool:
+        return name in self._entries
+
     def pinned(self, name: str) -> str:
         """The version that is installed where the user names none."""
         return str(self.entry(name)["pinned"])

@@ -73,7 +73,8 @@ def variables(loader, tmp_path):
 def declared(loader, variables):
     """declared(role, …): the arguments of the role's component task; one for each item of its loop."""
     def of(role, **given):
-        task = loader.load_from_file(str(ROOT / "roles" / role / "tasks/main.yml"), trusted_as_template=True)[0]
+        tasks = loader.load_from_file(str(ROOT / "roles" / role / "tasks/main.yml"), trusted_as_template=True)
+        task = next(task for task in tasks if "name" in task.get(MODULE, {}))
         own = variables(role, **given)
         items = Templar(loader=loader, variables=own).template(task.get("loop", [None]))
         return [Templar(loader=loader, variables=own | task["vars"] | {
@@ -321,9 +322,11 @@ def test_the_exporters_that_left_are_removed(loader, variables):
 
     def stay(**given):
         own = variables("ollama_exporter", monitored_services={"ollama": {}, "big": {"type": "ollama"}}, **given)
-        return Templar(loader=loader, variables=own).template(tasks[1][MODULE])["except_names"]
+        return Templar(loader=loader, variables=own).template(tasks[0][MODULE])["except_names"]
     assert stay() == ["ollama_exporter@big", "ollama_exporter"]
     assert stay(ollama_exporter_state="absent") == []
+    # A renamed server's exporter takes the port of the old one, which must be free by then.
+    assert "name" in tasks[1][MODULE]
 
 
 # -- alerts find their way ---------------------------------------------------------------------------------------------
@@ -343,6 +346,28 @@ def test_amtool_accepts_alertmanager_and_its_messages(given, declared, tool, tmp
         assert "ZgotmplZ" not in said[name]  # what Go writes in place of a value that it finds unsafe
     assert "#cf222e" not in said["mail of a resolved alert"]  # no red: it looks resolved
     assert "Lasted" not in said["mail of a firing alert"]
+
+
+def test_many_services_fit_a_subject(declared, tool, tmp_path):
+    (declaration,) = declared("alertmanager")
+    path = "/etc/alertmanager/samples/firing.json"
+    sample = next(item for item in declaration["files"] if item.get("path") == path)
+    data = json.loads(sample["content"])
+    one = data["alerts"][0]
+    # Two alerts of each: a service is counted once.
+    data["alerts"] = [one | {"labels": one["labels"] | {"service": f"service-{number % 50:02}"}}
+                      for number in range(100)]
+    sample["content"] = json.dumps(data)
+    subject = judge(tool, declaration, "alertmanager", tmp_path)["text of a firing alert"].split("FIRING:")[0]
+    assert subject == ("[FIRING] ServiceDown service-00, service-01, service-02, service-03, service-04, service-05 "
+                       "and 44 more on gpu1.example.org")
+
+
+@pytest.mark.parametrize("given", CASES["prometheus"])
+def test_a_restart_forgets_no_alert(given, declared):
+    """Prometheus takes up an alert where it was only if its `for` is no shorter than this period."""
+    (declaration,) = declared("prometheus", **given)
+    assert "--rules.alert.for-grace-period=1m" in declaration["unit"]["exec"]
 
 
 @pytest.mark.parametrize(("labels", "receiver"), [
@@ -368,8 +393,32 @@ def test_without_receivers_nobody_is_told_and_that_is_said(declared):
     config = json.loads(content(declaration, "/etc/alertmanager/alertmanager.yml"))
     assert config["receivers"] == [{"name": "nobody"}, {"name": "notifications"}]
     assert "smtp_smarthost" not in config["global"]
-    (warning,) = load("roles/alertmanager/tasks/main.yml")[1:]
+    warning = load("roles/alertmanager/tasks/main.yml")[-1]
     assert "observability_notifications" in warning["ansible.builtin.debug"]["msg"]
+
+
+@pytest.mark.parametrize(("run", "skip", "changed", "files", "said"), [
+    (["alertmanager"], [], True, {"create": ["/etc/alertmanager/web.yml"], "change": []}, True),
+    (["all"], ["prometheus"], True, {"create": [], "remove": ["/etc/alertmanager/web.yml"]}, True),
+    (["alertmanager"], [], True, {"create": [], "change": ["/etc/alertmanager/alertmanager.yml"]}, False),
+    (["alertmanager"], [], False, {"create": [], "change": []}, False),
+    (["alertmanager", "prometheus"], [], True, {"create": ["/etc/alertmanager/web.yml"]}, False),
+    (["all"], [], True, {"create": ["/etc/alertmanager/web.yml"]}, False),
+])
+def test_a_run_that_cuts_prometheus_off_says_so(run, skip, changed, files, said, loader, variables):
+    task = loader.load_from_file(str(ROOT / "roles/alertmanager/tasks/main.yml"), trusted_as_template=True)[1]
+    own = variables("alertmanager", ansible_run_tags=run, ansible_skip_tags=skip,
+                    alertmanager__done={"changed": changed, "plan": {"files": files}})
+    assert Templar(loader=loader, variables=own).evaluate_conditional(task["when"]) is said
+
+
+def test_what_people_write_may_hold_an_emoji(declared):
+    receiver = {"name": "fire", "slack_configs": [{"title": "🔥 Feuer für alle", "channel": "#x"}]}
+    (declaration,) = declared("alertmanager", alertmanager_extra_receivers=[receiver])
+    assert json.loads(content(declaration, "/etc/alertmanager/alertmanager.yml"))["receivers"][-1] == receiver
+    (declaration,) = declared("prometheus", prometheus_external_labels={"site": "🏠"})
+    assert json.loads(content(declaration, "/etc/prometheus/prometheus.yml"))["global"]["external_labels"] == {
+        "site": "🏠"}
 
 
 @pytest.mark.parametrize(("tls", "require", "implicit"), [
@@ -386,3 +435,47 @@ def test_an_inhibition_needs_the_labels_that_it_compares(declared):
     for rule in json.loads(content(declaration, "/etc/alertmanager/alertmanager.yml"))["inhibit_rules"]:
         for label in rule["equal"]:
             assert f'{label}!=""' in rule["source_matchers"]
+
+
+CPU = {"instance": "gpu1", "service": "host", "problem": "cpu"}
+DISK = {"instance": "gpu1", "service": "host", "problem": "disk /dev/sda1"}
+
+
+@pytest.mark.parametrize(("source", "target", "muted"), [
+    ({"alertname": "HostCriticalCpu", "severity": "critical", **CPU},
+     {"alertname": "HostHighCpu", "severity": "warning", **CPU}, True),
+    ({"alertname": "HostCriticalCpu", "severity": "critical", **CPU},
+     {"alertname": "HostHighCpu", "severity": "warning", **CPU, "instance": "gpu2"}, False),
+    ({"alertname": "HostDiskSpaceCritical", "severity": "critical", **DISK},
+     {"alertname": "HostDiskSpaceLow", "severity": "warning", **DISK}, True),
+    ({"alertname": "HostDiskSpaceCritical", "severity": "critical", **DISK},
+     {"alertname": "HostDiskWillFill4h", "severity": "critical", **DISK}, True),
+    ({"alertname": "HostDiskSpaceCritical", "severity": "critical", **DISK},
+     {"alertname": "HostDiskWillFill4h", "severity": "critical", **DISK, "problem": "disk /dev/sdb1"}, False),
+    ({"alertname": "HostDiskSpaceLow", "severity": "warning", **DISK},
+     {"alertname": "HostDiskWillFill24h", "severity": "warning", **DISK}, True),
+    ({"alertname": "HostDiskSpaceLow", "severity": "warning", **DISK},
+     {"alertname": "HostDiskWillFill4h", "severity": "critical", **DISK}, False),
+    ({"alertname": "HostDiskWillFill4h", "severity": "critical", **DISK},
+     {"alertname": "HostDiskSpaceCritical", "severity": "critical", **DISK}, False),
+    ({"alertname": "HostDown", "severity": "critical", "instance": "gpu1"},
+     {"alertname": "ServiceDown", "severity": "critical", "instance": "gpu1", "service": "ollama"}, True),
+    ({"alertname": "HostDown", "severity": "critical", "instance": "gpu1"},
+     {"alertname": "HostDown", "severity": "critical", "instance": "gpu1"}, False),
+    ({"alertname": "HostDown", "severity": "critical", "instance": "gpu1"},
+     {"alertname": "ServiceDown", "severity": "critical", "instance": "gpu2", "service": "ollama"}, False),
+    ({"alertname": "HostDown", "severity": "critical", "instance": "gpu1"},
+     {"alertname": "Watchdog", "severity": "none"}, False),
+    ({"alertname": "SomebodysOwn", "severity": "critical"}, {"alertname": "Watchdog", "severity": "none"}, False),
+    ({"alertname": "SomebodysOwn", "severity": "critical"}, {"alertname": "Others", "severity": "warning"}, False),
+])
+def test_what_mutes_what(source, target, muted, declared):
+    (declaration,) = declared("alertmanager")
+    rules = json.loads(content(declaration, "/etc/alertmanager/alertmanager.yml"))["inhibit_rules"]
+
+    def matches(matchers, labels):
+        parts = [re.fullmatch(r'(\w+)(!?=)"(.*)"', matcher).groups() for matcher in matchers]
+        return all((labels.get(name, "") == value) == (sign == "=") for name, sign, value in parts)
+    assert muted == any(
+        matches(rule["source_matchers"], source) and matches(rule["target_matchers"], target)
+        and all(source.get(label) == target.get(label) for label in rule["equal"]) for rule in rules)

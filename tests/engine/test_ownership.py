@@ -97,9 +97,44 @@ def test_an_adoption_that_fails_gives_back(toy):
     failure = toy.fails(adopt=True, die=True, snapshot=[], directories=[{"path": "/etc/toy", "kind": "config"}])
     assert "The first installation was taken back" in failure.msg
     after = toy.state()
-    assert {path: entry for path, entry in after.items() if path in before and path != "/etc/toy"} == {
-        path: entry for path, entry in before.items() if path != "/etc/toy"}
+    assert {path: entry for path, entry in after.items() if path in before} == before
     assert toy.host.active() and toy.host.sh("systemctl show -p ExecStart toy | grep -c /bin/sleep") == "1"
+
+
+def test_a_first_install_that_fails_gives_folders_their_rights_back(toy):
+    """Somebody else's program may live on in them."""
+    toy.host.sh("mkdir -m 0755 /etc/toy /var/lib/toy && chown nobody /var/lib/toy && touch /var/lib/toy/theirs")
+    before = toy.state()
+    toy.fails(die=True)
+    after = toy.state()
+    for path in ("/etc/toy", "/var/lib/toy", "/var/lib/toy/theirs"):
+        assert after[path] == before[path]
+    toy.run()
+    assert toy.host.sh("stat -c %a:%U /etc/toy /var/lib/toy").split() == ["750:root", "750:toy"]
+
+
+def test_a_change_that_fails_gives_a_new_folder_its_rights_back(toy):
+    toy.run()
+    toy.host.sh("mkdir -m 0755 /srv/toy")
+    folders = toy.declare()["directories"] + [{"path": "/srv/toy", "kind": "data"}]
+    before = toy.state()
+    toy.fails(die=True, directories=folders)
+    assert toy.state() == before
+    toy.serves()
+    toy.clean()
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_a_unit_that_was_deleted_by_hand(toy, forgotten):
+    """While it runs; with a daemon-reload systemd knows that it is gone."""
+    for again in (toy.absent, toy.run):
+        toy.run()
+        toy.host.sh("rm /etc/systemd/system/toy.service" + ("; systemctl daemon-reload" if forgotten else ""))
+        again()
+    toy.serves()
+    assert not toy.run()["changed"]
+    toy.absent()
+    assert not toy.host.active() and not toy.host.exists("/etc/systemd/system/multi-user.target.wants/toy.service")
 
 
 def test_a_link_or_directory_in_our_place_is_refused(toy):

@@ -50,6 +50,13 @@ def test_a_secret_with_a_file_twin_leaves_the_file(path):
     assert not done["secret"]
 
 
+def test_a_password_of_digits_is_a_secret_too():
+    done = externalise_secrets({"global": {"smtp_auth_password": 12345678}}, "alertmanager")
+    assert [item["content"] for item in done["credentials"]] == ["12345678"]
+    assert "smtp_auth_password" not in done["config"]["global"]
+    assert externalise_secrets({"consul_sd_configs": [{"token": 12345678}]}, "prometheus")["secret"]
+
+
 @pytest.mark.parametrize("path", [
     "scrape_configs.0.openstack_sd_configs.0.password",
     "scrape_configs.0.ec2_sd_configs.0.secret_key",

@@ -15,6 +15,7 @@ import yaml
 from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible_collections.aistack.observability.plugins.action import preflight
 from ansible_collections.aistack.observability.plugins.modules import preflight as target
+from ansible_collections.aistack.observability.plugins.plugin_utils import spec
 from ansible_collections.aistack.observability.plugins.plugin_utils.inventory_model import Service
 
 COLLECTIONS = Path(preflight.__file__).parents[5]
@@ -127,6 +128,15 @@ def test_where_programs_come_from(tmp_path):
     assert "got 'nowhere'" in str(preflight.source_problems("nowhere", "")[0])
 
 
+def test_two_rule_files_of_one_name():
+    assert preflight.rule_file_problems("x_extra_rule_files", ["/a/own.yml", "/a/other.yml"]) == []
+    (problem,) = preflight.rule_file_problems("x_extra_rule_files", ["/a/own.yml", "/b/own.yml"])
+    assert str(problem).startswith("x_extra_rule_files: /b/own.yml and /a/own.yml have the same name")
+    assert spec.check_value("x_extra_rule_files", {"type": "list", "elements": "path"}, ["/a/own.yml"]) == []
+    assert "ends in .yml" in str(
+        spec.check_value("x_extra_rule_files", {"type": "list", "elements": "path"}, ["/a/own.rules"])[0])
+
+
 # -- the target's half -------------------------------------------------------------------------------------------
 
 
@@ -217,6 +227,9 @@ def test_what_is_ours(monkeypatch, tmp_path):
     (tmp_path / "alertmanager" / "intent.json").write_text("{}")
     assert [name for name in ("prometheus", "alertmanager", "node_exporter") if target.is_ours(name)] == [
         "prometheus", "alertmanager"]
+    assert target.all_ours() == ["alertmanager", "prometheus"]
+    monkeypatch.setattr(target, "STATE_ROOT", str(tmp_path / "nowhere"))
+    assert target.all_ours() == []
 
 
 def test_debian_packages(tmp_path):
@@ -367,8 +380,8 @@ def test_variables_may_refer_to_defaults_and_be_encrypted(project):
         f"monitored_services:\n  ollama:\n    url: {encrypted}")
     expected = "expected a duration such as 30s, 1h30m or 15d, got a value that isn't shown"
     assert [line for line in project.problems("--vault-password-file", str(password)) if "often" not in line] == [
-        "monitored_services.ollama.url: expected an http or https address, for example http://127.0.0.1:11434, got a "
-        "value that isn't shown",
+        "monitored_services.ollama.url: expected an http or https address without a log-in, for example "
+        "http://127.0.0.1:11434, got a value that isn't shown",
         f"prometheus_scrape_interval: {expected}", f"prometheus_evaluation_interval: {expected}"]
     assert "hunter2" not in project.output
 

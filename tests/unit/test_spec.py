@@ -213,3 +213,17 @@ def test_the_example_inventory_is_valid():
     names = set(re.findall(rf"^\s*#? *((?:{'|'.join(SPECS.roles())})_\w+):", text, re.MULTILINE))
     assert {"prometheus_external_url", "node_exporter_listen_address", "observability_retention"} <= names
     assert names <= {name for role in SPECS.roles() for name in SPECS.options(role)}
+
+
+@pytest.mark.parametrize(("name", "value", "expected"), [
+    ("monitored_services.ollama.url", "http://site:hunter2@gpu1.lan:11434", "without a log-in"),
+    ("monitored_services.ollama.exporter_url", "https://site@gpu1.lan/metrics", "without a log-in"),
+    ("monitored_services.ollama.url", "http://gpu1.lan:11434/a@b", ""),
+    ("observability_notifications.webhooks[0].url", "https://site:hunter2@pager.example.org/", ""),
+    ("observability_web_login.username", "site:admin", "without a colon"),
+    ("observability_web_login.username", "admin", ""),
+])
+def test_a_login_where_it_would_be_seen_or_not_work(name, value, expected):
+    text = "".join(str(problem) for problem in spec.check_value(name, {"type": "str"}, value))
+    assert expected in text and bool(text) == bool(expected)
+    assert "hunter2" not in text

@@ -8,6 +8,7 @@ import grp
 import json
 import os
 import pwd
+import stat
 
 from . import files
 from .command import run
@@ -111,6 +112,19 @@ def create_directories(missing: list[str], wanted: list) -> None:
         os.mkdir(path, 0o755)
     for item in wanted:
         files.set_rights(item.path, item.mode, item.owner, item.group)
+
+
+def rights(path: str) -> list:
+    """A directory's rights, for an intent; others may live in it, and get it back as it was."""
+    info = os.stat(path)
+    return [path, stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid]
+
+
+def restore_rights(recorded: list[list]) -> None:
+    for path, mode, uid, gid in recorded:
+        if os.path.isdir(path):
+            os.chown(path, uid, gid)
+            os.chmod(path, mode)
 
 
 def remove_directories(paths: list[str]) -> None:

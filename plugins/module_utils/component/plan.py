@@ -30,6 +30,7 @@ class Host:
         self._files: dict[str, files.Found] = {}
         self._made: dict = {}
         self._folders: set[str] = set()
+        self._rights: dict[str, list] = {}
         if intent is None or self._finished:
             return
         undo = intent["undo"]
@@ -41,6 +42,7 @@ class Host:
             for item in self.before.wanted() if self.before else []:
                 uid, gid = files.uid_of(item.owner), files.gid_of(item.group)
                 self._files[item.path] = files.Found.imagined(item.path, item.content, item.mode, uid, gid)
+        self._rights = {path: rights for path, *rights in undo["rights"]}
         self._folders = {path for path in undo["directories"] if self._empties(path, undo["directories"])}
         if not any(os.path.lexists(path) and path not in self._folders for path in undo["data"]):
             self._made = undo["account"]
@@ -63,7 +65,10 @@ class Host:
     def found(self, path: str) -> files.Found:
         if path in self._files:
             return self._files[path]
-        return files.Found.imagined(path) if path in self._folders else files.Found(path)
+        found = files.Found.imagined(path) if path in self._folders else files.Found(path)
+        if path in self._rights:
+            found.mode, found.uid, found.gid = self._rights[path]
+        return found
 
     def missing_account(self, account: dict | None) -> dict:
         missing = host.missing_account(account)

@@ -104,6 +104,7 @@ class Transaction:
         undo = {"account": plan.missing_account, "user": self._declaration.account,
                 "directories": host.missing_directories(self._folders(plan)),
                 "data": [item.path for item in directories if item.kind == "data"],
+                "rights": [host.rights(item.path) for item in plan.directory_rights],
                 "folders": sorted({os.path.dirname(item.path) for item in self._declaration.files})}
         status = {"running": plan.status.running, "enabled": plan.status.enabled} if plan.status else {}
         intent: dict = {"from": plan.before.number if plan.before else None, "to": generations.next_number(),
@@ -338,6 +339,7 @@ class Transaction:
             unit.systemctl("disable", "--now", abandoned_file, check=False)
         touched = intent["phase"] == "starting" or snapshot
         wanted = target.wanted()
+        host.restore_rights(intent["undo"]["rights"])
         # First what makes room.
         touched = self._remove_abandoned(abandoned, {item.path for item in wanted}) or touched
         for item in manifest["directories"]:
@@ -406,6 +408,7 @@ class Transaction:
         if file:
             unit.systemctl("disable", "--now", file, check=False)
         self._remove_abandoned(abandoned, set())
+        host.restore_rights(intent["undo"]["rights"])
         program = abandoned.manifest.get("program") or {}
         if program.get("kind") == "package" and program["ours"]:
             release.Package(self._declaration.name, program).remove()
