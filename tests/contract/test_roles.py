@@ -458,6 +458,14 @@ DISK = {"instance": "gpu1", "service": "host", "problem": "disk /dev/sda1"}
      {"alertname": "HostDiskWillFill4h", "severity": "critical", **DISK}, False),
     ({"alertname": "HostDiskWillFill4h", "severity": "critical", **DISK},
      {"alertname": "HostDiskSpaceCritical", "severity": "critical", **DISK}, False),
+    ({"alertname": "ServiceDown", "severity": "critical", "instance": "gpu1", "service": "host"},
+     {"alertname": "HostDiskSpaceCritical", "severity": "critical", **DISK}, True),
+    ({"alertname": "ServiceDown", "severity": "critical", "instance": "gpu1", "service": "host"},
+     {"alertname": "HostDown", "severity": "critical", "instance": "gpu1", "service": "host"}, False),
+    ({"alertname": "ServiceDown", "severity": "critical", "instance": "gpu1", "service": "ollama"},
+     {"alertname": "HostDiskSpaceCritical", "severity": "critical", **DISK}, False),
+    ({"alertname": "ServiceDown", "severity": "critical", "instance": "gpu2", "service": "host"},
+     {"alertname": "HostDiskSpaceCritical", "severity": "critical", **DISK}, False),
     ({"alertname": "HostDown", "severity": "critical", "instance": "gpu1"},
      {"alertname": "ServiceDown", "severity": "critical", "instance": "gpu1", "service": "ollama"}, True),
     ({"alertname": "HostDown", "severity": "critical", "instance": "gpu1"},
@@ -474,8 +482,13 @@ def test_what_mutes_what(source, target, muted, declared):
     rules = json.loads(content(declaration, "/etc/alertmanager/alertmanager.yml"))["inhibit_rules"]
 
     def matches(matchers, labels):
-        parts = [re.fullmatch(r'(\w+)(!?=)"(.*)"', matcher).groups() for matcher in matchers]
-        return all((labels.get(name, "") == value) == (sign == "=") for name, sign, value in parts)
+        for name, sign, value in (re.fullmatch(r'(\w+)([!=][=~]?)"(.*)"', matcher).groups() for matcher in matchers):
+            label = labels.get(name, "")
+            fits = bool(re.fullmatch(value, label)) if sign.endswith("~") else label == value
+            if fits == sign.startswith("!"):
+                return False
+        return True
+
     assert muted == any(
         matches(rule["source_matchers"], source) and matches(rule["target_matchers"], target)
         and all(source.get(label) == target.get(label) for label in rule["equal"]) for rule in rules)
