@@ -118,16 +118,14 @@ def rule_file_problems(name: str, paths: Any) -> list[Problem]:
 
 
 def release_problems(roles: Iterable[str], variables: Mapping[str, Any]) -> list[Problem]:
-    """Versions that nobody has pinned, said before the first component changes. Mistyped ones are the spec's business.
-    """
+    """Versions that nobody has pinned, said before the first component changes; mistyped ones are the spec's."""
     problems = []
     for role in roles:
         try:
             releases = Releases(variables.get("observability_releases_overlay") or "")
-            chosen = {"name": role, "version": variables.get(f"{role}_version")}
-            chosen.update(variables.get(f"{role}_release") or {})
-            if releases.has(role) and variables.get(f"{role}_state") != "absent":
-                releases.release(chosen)
+            given = variables.get(f"{role}_release") or {}
+            if isinstance(given, Mapping) and releases.has(role) and variables.get(f"{role}_state") != "absent":
+                releases.release({"name": role, "version": variables.get(f"{role}_version"), **given})
         except ReleaseError as error:
             setting = "release" if variables.get(f"{role}_release") else "version"
             problems.append(Problem(f"{role}_{setting}", str(error)))

@@ -474,3 +474,23 @@ def test_the_target_is_really_looked_at(project):
         lines = project.problems(found=None)
     process = Path("/proc/self/comm").read_text().strip()
     assert any(line.startswith(f"prometheus_listen_address: port {port} is held by {process}") for line in lines), lines
+
+
+@pytest.mark.parametrize(("variables", "name", "words"), [
+    ({"prometheus_version": "v3.15.0"}, "prometheus_version", "is not pinned in files/releases.yml"),
+    ({"prometheus_release": {"version": "9.9.9"}}, "prometheus_release", "9.9.9 is not pinned"),
+    ({"prometheus_release": {"version": "9.9.9", "url": "https://example.org/x.tar.gz", "sha256": "abc"}},
+     "prometheus_release", "64 hexadecimal digits"),
+])
+def test_a_version_that_nobody_pinned(variables, name, words):
+    (problem,) = preflight.release_problems(["prometheus", "ollama_exporter"], variables)
+    assert problem.name == name and words in problem.text
+
+
+@pytest.mark.parametrize("variables", [
+    {}, {"prometheus_version": ""}, {"prometheus_version": "3.13.4"}, {"prometheus_release": "mistyped"},
+    {"prometheus_version": "9.9.9", "prometheus_state": "absent"},
+    {"prometheus_release": {"version": "9.9.9", "url": "https://example.org/x.tar.gz", "sha256": "a" * 64}},
+])
+def test_a_version_that_can_be_had(variables):
+    assert preflight.release_problems(["prometheus", "ollama_exporter"], variables) == []
