@@ -153,13 +153,16 @@ def cgroup_version():
 
 
 def sources(text):
-    """The machine's own Debian mirror, taken from its apt sources, as (main, security) addresses."""
+    """The machine's own Debian mirror, taken from its apt sources, as (main, security) addresses.
+
+    Empty where it names none: then debootstrap's own default and what it writes into the image hold.
+    """
     addresses = re.findall(r"https?://[^\s\]]+", re.sub(r"(?m)^\s*#.*", "", text))
     debian = [one for one in addresses if re.search(r"/debian/?$", one)]
     security = [one for one in addresses if re.search(r"/debian-security/?$", one)]
     return (
-        debian[0] if debian else "http://deb.debian.org/debian",
-        security[0] if security else "http://deb.debian.org/debian-security",
+        debian[0] if debian else "",
+        security[0] if security else "",
     )
 
 
@@ -185,14 +188,15 @@ def machine_apt_options():
 def customise(tree, release):
     """What the bare system needs to be a host for tests."""
     main, security = sources(machine_sources())
+    lines = [f"deb {main} {release} main", f"deb {main} {release}-updates main"] if main else []
+    lines += [f"deb {security} {release}-security main"] if main and security else []
     files = {
-        "etc/apt/sources.list": (
-            f"deb {main} {release} main\ndeb {main} {release}-updates main\ndeb {security} {release}-security main\n"
-        ),
         "etc/apt/apt.conf.d/90machine": machine_apt_options(),
         "etc/dpkg/dpkg.cfg.d/small": "path-exclude=/usr/share/doc/*\npath-exclude=/usr/share/man/*\n",
         "etc/machine-id": "",  # every host makes its own
     }
+    if lines:
+        files["etc/apt/sources.list"] = "\n".join(lines) + "\n"
     for path, text in files.items():
         path = os.path.join(tree, path)
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -211,7 +215,7 @@ def bootstrap(work, release, tag):
     say(f"{tag}: building with debootstrap, about a minute")
     tree = os.path.join(work, "tree")
     main, _ = sources(machine_sources())
-    run("debootstrap", "--variant=minbase", "--include=" + ",".join(PACKAGES), release, tree, main)
+    run("debootstrap", "--variant=minbase", "--include=" + ",".join(PACKAGES), release, tree, *filter(None, [main]))
     customise(tree, release)
     for folder in ("var/cache/apt/archives", "var/lib/apt/lists"):
         shutil.rmtree(os.path.join(tree, folder), ignore_errors=True)
@@ -224,13 +228,15 @@ def extend(work, release, tag):
     """The image from Debian's own image."""
     say(f"{tag}: building from debian:{release}-slim")
     customise(os.path.join(work, "tree"), release)
+    ours = os.path.join(work, "tree", "etc/apt/sources.list")
+    theirs = " /etc/apt/sources.list.d/debian.sources" if os.path.exists(ours) else ""
     with open(os.path.join(work, "Dockerfile"), "w", encoding="utf-8") as handle:
         handle.write(
             f"FROM debian:{release}-slim\n"
             "ENV container=docker\n"
             f"RUN apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "
             f"{' '.join(PACKAGES)} && rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb "
-            "/usr/sbin/policy-rc.d /etc/apt/sources.list.d/debian.sources\n"
+            f"/usr/sbin/policy-rc.d{theirs}\n"
             "COPY tree/ /\n"
         )
     run("docker", "build", "--quiet", "--tag", tag, work)

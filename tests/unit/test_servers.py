@@ -230,7 +230,8 @@ def test_the_image_uses_the_machines_mirror():
     deb822 = "URIs: http://mirror.lan/debian\n# URIs: http://old.lan/debian\nURIs: http://mirror.lan/debian-security\n"
     assert host.sources(deb822) == ("http://mirror.lan/debian", "http://mirror.lan/debian-security")
     one_line = "deb [signed-by=/k.gpg] https://mirror.lan/debian/ bookworm main\n"
-    assert host.sources(one_line) == ("https://mirror.lan/debian/", "http://deb.debian.org/debian-security")
+    assert host.sources(one_line) == ("https://mirror.lan/debian/", "")
+    assert host.sources("deb http://archive.lan/ubuntu noble main\n") == ("", "")
 
 
 # --- the Python environment --------------------------------------------------------------------------------------
