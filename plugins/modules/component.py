@@ -199,10 +199,14 @@ options:
         description: Name for messages.
         type: str
       argv:
-        description: Command. C({program}) is the folder of the staged program.
+        description:
+          - Command. C({program}) is the folder of the staged program, C({python}) the Python that runs this module.
         type: list
         elements: str
         required: true
+      stdin:
+        description: What the command reads from its standard input, a program for C({python} -) for example.
+        type: str
   unit:
     description: The service.
     type: dict
@@ -231,7 +235,7 @@ options:
       service:
         description:
           - Directives of the service section over the hardened baseline. A list repeats a directive, V(null) takes one
-            away.
+            away. C({program}) is the folder of the program in use.
         type: dict
         default: {}
   apply:
@@ -241,6 +245,13 @@ options:
       reload:
         description: Signal that makes the service load its files again.
         type: str
+      reload_requests:
+        description:
+          - Addresses that are posted to, in this order and with the log-in of O(answers), in place of O(apply.reload).
+            Any answer but 200 takes the change back.
+        type: list
+        elements: str
+        default: []
       reload_paths:
         description: Patterns of paths whose changes a reload serves. A changed credential always needs a restart.
         type: list
@@ -464,14 +475,15 @@ ARGUMENTS = {
         "mode": {"type": "str", "default": "0640"}, "owner": {"type": "str", "default": "root"},
         "group": {"type": "str"}, "secret": {"type": "bool", "default": False, "no_log": False}}),
     "validate": _list("dict", options={
-        "name": {"type": "str"}, "argv": {"type": "list", "elements": "str", "required": True}}),
+        "name": {"type": "str"}, "argv": {"type": "list", "elements": "str", "required": True},
+        "stdin": {"type": "str"}}),
     "unit": {"type": "dict", "options": {
         "description": {"type": "str", "required": True}, "documentation": {"type": "str"},
         "exec": {"type": "list", "elements": "str", "required": True},
         "environment": {"type": "dict", "default": {}}, "after": _list("str"),
         "service": {"type": "dict", "default": {}}}},
     "apply": {"type": "dict", "options": {
-        "reload": {"type": "str"}, "reload_paths": _list("str"),
+        "reload": {"type": "str"}, "reload_requests": _list("str"), "reload_paths": _list("str"),
         "reload_metric": {"type": "dict", "options": {
             "url": {"type": "str", "required": True}, "success": {"type": "str", "required": True},
             "time": {"type": "str", "required": True}}}}},

@@ -248,6 +248,34 @@ def test_a_reload_that_fails(toy, fault, words):
     toy.clean()
 
 
+BY_REQUEST = {"reload_requests": ["http://127.0.0.1:7070/reload"], "reload_paths": ["/etc/toy/*"]}
+
+
+def test_a_reload_by_request(toy):
+    toy.run(say="before", apply=BY_REQUEST)
+    assert "ExecReload" not in toy.host.read("/etc/systemd/system/toy.service")
+    pid = toy.host.pid()
+    assert toy.run(say="after", apply=BY_REQUEST)["plan"]["service"] == "reload"
+    toy.serves(say="after")
+    assert toy.host.pid() == pid
+    failure = toy.fails(refuse_reload=True, apply=BY_REQUEST)
+    assert "reload answered 500: toy: will not load that" in failure.msg
+    assert "Generation 2 was put back and answers" in failure.msg
+    toy.serves(say="after")
+    toy.clean()
+
+
+def test_a_checker_of_ours_reads_its_program_from_standard_input(toy):
+    """It runs with the Python that Ansible has found, in the service's sandbox."""
+    program = ("import json, os, sys\n"
+               "conf = json.load(open('/etc/toy/toy.json'))\n"
+               "sys.exit('%s judged by %s as %d' % (conf['say'], sys.argv[1], os.getuid()) if conf.get('bad') else 0)\n")
+    checks = [{"name": "judge", "argv": ["{python}", "-", "a $b"], "stdin": program}]
+    assert "judge agrees" in toy.run(validate=checks)["steps"]
+    failure = toy.fails(say="this", bad=True, validate=checks)
+    assert "this judged by a $b as %s" % toy.host.sh("id -u toy") in failure.msg
+
+
 def test_a_changed_credential_restarts(toy):
     toy.run(key="one")
     result = toy.run(key="two")

@@ -69,6 +69,11 @@ class Answer(http.server.BaseHTTPRequestHandler):
         self.send_response(500 if conf.get("broken") else 200)
         self.end_headers()
         self.wfile.write(text.encode())
+    def do_POST(self):
+        hangup()
+        self.send_response(200 if good else 500)
+        self.end_headers()
+        self.wfile.write(b"reloaded" if good else b"toy: will not load that")
     def log_message(self, *_):
         pass
 class Server(http.server.ThreadingHTTPServer):

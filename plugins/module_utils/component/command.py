@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, aistack.observability contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Other programs, run with an end in time, one language, and no input."""
+"""Other programs, run with an end in time, in one language, and with no input but what they are given."""
 from __future__ import annotations
 
 import os
@@ -24,13 +24,13 @@ class Done:
 
 
 def run(*command: str, check: bool = True, timeout: float = TIMEOUT, together: bool = False,
-        environment: dict | None = None, keep_open: bool = True) -> Done:
+        environment: dict | None = None, keep_open: bool = True, stdin: str = "") -> Done:
     """Run *command*. With *check* anything but success raises, the program's own words in its details.
 
     *together* puts its errors into its output. Without *keep_open* it may start programs that outlive it.
     """
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        done = subprocess.run(command, input=stdin.encode(), stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT if together else subprocess.PIPE, check=False, timeout=timeout,
                               env=dict(os.environ, LC_ALL="C.UTF-8", **(environment or {})),
                               pass_fds=tuple(kept_open) if keep_open else ())

@@ -18,6 +18,8 @@ from .unit import Status, journal, systemctl
 
 BODY_LIMIT = 16 * 1024 * 1024
 TRY_TIMEOUT = 5
+# A component answers a request to load its files when it has loaded them.
+RELOAD_TIMEOUT = 60
 # A unit of which nothing is asked must at least stay up for so long.
 STAY_UP = 1.0
 
@@ -154,10 +156,24 @@ def start(file: str) -> None:
     _change(file, "restart")
 
 
-def reload(file: str) -> float:
-    """Have the unit load its files again; the time from which on it may say that it did."""
+def reload(file: str, requests: list[str], answers: dict) -> float:
+    """Have the unit load its files again, by requests to it or else by its signal; the time from which on it may say
+    that it did."""
     before = time.time()
-    _change(file, "reload")
+    if not requests:
+        _change(file, "reload")
+    client = Http(answers.get("login"), answers.get("tls"))
+    for url in requests:
+        trouble, body = _not_ours(file, url), ""
+        if not trouble:
+            try:
+                code, body = client.ask(url, "POST", timeout=RELOAD_TIMEOUT)
+                trouble = "" if code == 200 else "%s answered %d: %s" % (url, code, body.strip()[:1000])
+            except (OSError, http.client.HTTPException) as error:
+                trouble = "%s: %s" % (url, error)
+        if trouble:
+            raise Unhealthy("%s does not load its new files: %s" % (file, trouble),
+                            {"journal": journal(file, Status(file).invocation)})
     return before
 
 
@@ -215,14 +231,9 @@ def _try(file: str, client: Http, questions: list[dict], status: Status) -> tupl
         return "the unit is %s (%s)" % (status.active, status.sub), ""
     for question in questions:
         url = question["url"]
-        parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        owners = holders(port)
-        if not owners:
-            return "nothing listens on port %d" % port, ""
-        strangers = [item for item in owners if not belongs_to(item[2], file)]
-        if len(strangers) == len(owners):
-            return "port %d is held by another process: %s (pid %d)" % (port, strangers[0][1], strangers[0][0]), ""
+        trouble = _not_ours(file, url)
+        if trouble:
+            return trouble, ""
         try:
             code, body = client.ask(url)
         except (OSError, http.client.HTTPException) as error:
@@ -232,6 +243,19 @@ def _try(file: str, client: Http, questions: list[dict], status: Status) -> tupl
         if question.get("matches") and not re.search(question["matches"], body, re.MULTILINE):
             return "%s answered without %r" % (url, question["matches"]), body.strip()[:300]
     return "", ""
+
+
+def _not_ours(file: str, url: str) -> str:
+    """Why it isn't our unit that answers at an address; empty if it is."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    owners = holders(port)
+    if not owners:
+        return "nothing listens on port %d" % port
+    strangers = [item for item in owners if not belongs_to(item[2], file)]
+    if len(strangers) == len(owners):
+        return "port %d is held by another process: %s (pid %d)" % (port, strangers[0][1], strangers[0][0])
+    return ""
 
 
 def _reloaded(client: Http, names: dict, asked_at: float) -> tuple[str, str]:

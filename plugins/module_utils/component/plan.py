@@ -243,7 +243,8 @@ class Plan:
         touched = [item for item in self.create] + [item for _found, item in self.change]
         paths = [item.path for item in touched] + [found.path for found in self.remove]
         patterns = declaration.apply.get("reload_paths") or []
-        served_by_reload = [path for path in paths if declaration.apply.get("reload")
+        can_reload = declaration.apply.get("reload") or declaration.apply.get("reload_requests")
+        served_by_reload = [path for path in paths if can_reload
                             and any(fnmatch.fnmatch(path, pattern) for pattern in patterns)
                             and not path.startswith(unit.CREDENTIAL_ROOT)]
         restart = (self.program_action != "keep" or self.watched_changed or not self.before

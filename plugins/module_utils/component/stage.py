@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import uuid
 
 from . import files
@@ -73,9 +74,10 @@ class Stage:
         """Run every checker; raises with the checker's own words at the first refusal. Returns their names."""
         passed = []
         for spec in self._declaration.validate:
-            argv = [item.replace("{program}", program) for item in spec["argv"]]
+            argv = [item.replace("{program}", program).replace("{python}", sys.executable) for item in spec["argv"]]
             name = spec.get("name") or " ".join(os.path.basename(item) for item in argv[:3])
-            done = run(*self._command(argv), check=False, together=True, timeout=CHECK_TIMEOUT + 30)
+            done = run(*self._command(argv), check=False, together=True, timeout=CHECK_TIMEOUT + 30,
+                       stdin=spec.get("stdin") or "")
             if done.code:
                 raise ComponentError("%s refuses the new configuration" % name,
                                      {"output": done.output.strip()[-8000:] or "exit status %d" % done.code})

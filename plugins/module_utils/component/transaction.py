@@ -292,7 +292,8 @@ class Transaction:
             return
         asked_at = None
         if plan.service == "reload":
-            asked_at = health.reload(declaration.unit_file)
+            asked_at = health.reload(declaration.unit_file, declaration.apply.get("reload_requests") or [],
+                                     declaration.answers)
         else:
             health.start(declaration.unit_file)
         seconds = health.ask(declaration.unit_file, declaration.answers, reloaded_at=asked_at,

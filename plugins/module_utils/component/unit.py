@@ -111,7 +111,7 @@ class Unit:
             for item in value if isinstance(value, list) else [value]:
                 if isinstance(item, bool):
                     item = "yes" if item else "no"
-                result.append((key, str(item)))
+                result.append((key, str(item).replace("{program}", self._program)))
         return result
 
     def text(self) -> str:
