@@ -23,8 +23,8 @@ link: $(LINK)  ## makes this checkout visible to Ansible as the collection aista
 $(LINK):
 	@mkdir -p $(@D) && ln -sfn ../../.. $@
 
-host-image: venv  ## the image of the throwaway host that the tests run on
-	@.venv/bin/python tests/servers/host.py image
+host-image: venv  ## the images of the throwaway hosts that the tests run on
+	@.venv/bin/python tests/servers/host.py image --all
 
 servers: venv  ## the real servers that the tests and the demo run, built or fetched into the cache
 	@.venv/bin/python tests/servers/servers.py build

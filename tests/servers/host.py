@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 LABEL_RUN = "aistack.run"
 LABEL_NAME = "aistack.name"
@@ -30,6 +31,8 @@ PACKAGES = [
     "systemd", "systemd-sysv", "dbus", "python3", "python3-apt", "ca-certificates", "iproute2", "procps", "sudo",
     "curl", "strace", "openssl", "gzip", "zstd",
 ]  # fmt: skip
+# What a user's own stack needs on top of it, by flavour of the image.
+FLAVOURS = {"": [], "stack": ["default-jre-headless", "postgresql"]}
 # Units that make no sense in a container and would only delay or degrade it.
 MASKED = [
     "systemd-networkd-wait-online.service", "systemd-udevd.service", "systemd-udev-trigger.service",
@@ -242,25 +245,53 @@ def extend(work, release, tag):
     run("docker", "build", "--quiet", "--tag", tag, work)
 
 
-def image_tag(release):
+def flavoured(release, flavour):
+    """The recipe of a flavour, without what it stands on: more packages, of which nothing starts by itself."""
+    options = "-o Dpkg::Options::=--path-exclude=/usr/share/locale/*"  # man and doc are left out already
+    steps = [
+        "export DEBIAN_FRONTEND=noninteractive LANG=C.UTF-8",  # the language decides the encoding of the cluster
+        # Java's alternatives need the folder although no page is put there.
+        "mkdir -p /usr/share/man/man1",
+        "printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d",
+        "chmod +x /usr/sbin/policy-rc.d",
+        "apt-get update -qq",
+        f"apt-get install -qq -y --no-install-recommends {options} {' '.join(FLAVOURS[flavour])}",
+        "systemctl disable --quiet postgresql.service",
+        "rm -rf /usr/sbin/policy-rc.d /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb",
+    ]
+    return "RUN " + " && ".join(steps) + "\n"
+
+
+def image_tag(release, flavour=""):
     """Named after everything that goes into it, so that a changed recipe makes a new image."""
     recipe = json.dumps([release, PACKAGES, MASKED, machine_apt_options(), sources(machine_sources()), RECIPE_VERSION])
-    return f"aistack-host:{release}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
+    if not flavour:
+        return f"aistack-host:{release}-{digest}"
+    digest = hashlib.sha256((digest + flavoured(release, flavour)).encode()).hexdigest()[:12]
+    return f"aistack-host:{release}-{flavour}-{digest}"
 
 
 def image_exists(tag):
     return run("docker", "image", "inspect", tag, check=False).returncode == 0
 
 
-def image(release):
+def image(release, flavour=""):
     engine()
-    tag = image_tag(release)
+    tag = image_tag(release, flavour)
     if image_exists(tag):
         return tag
-    with lock("image-" + release):
+    base = image(release) if flavour else ""
+    with lock("-".join(filter(None, ["image", release, flavour]))):
         if image_exists(tag):
             return tag
         started = time.monotonic()
+        if flavour:
+            say(f"{tag}: building from {base}")
+            recipe = f"FROM {base}\n{flavoured(release, flavour)}"
+            run("docker", "build", "--quiet", "--tag", tag, "-", input=recipe)
+            say(f"{tag}: built in {time.monotonic() - started:.0f} s")
+            return tag
         work = tempfile.mkdtemp(prefix="image-", dir=cache_folder())
         try:
             # From scratch where that is possible: it needs no image registry.
@@ -269,6 +300,13 @@ def image(release):
             shutil.rmtree(work, ignore_errors=True)
         say(f"{tag}: built in {time.monotonic() - started:.0f} s")
     return tag
+
+
+def all_images():
+    """Every flavour of every release; releases side by side."""
+    engine()
+    with ThreadPoolExecutor() as pool:
+        return sum(pool.map(lambda release: [image(release, flavour) for flavour in FLAVOURS], RELEASES), [])
 
 
 # --- hosts -------------------------------------------------------------------------------------------------------
@@ -317,8 +355,8 @@ def wait_until_running(container, within=60):
     raise Trouble(f"{container}: systemd is '{state}' after {within} s: {(logs.stdout + logs.stderr).strip()[-800:]}")
 
 
-def up(name, release, publish, labels):
-    tag = image(release)
+def up(name, release, publish, labels, flavour=""):
+    tag = image(release, flavour)
     run_id = os.environ.get("AISTACK_RUN") or secrets.token_hex(3)
     container = container_name(run_id, name)
     started = run(*run_arguments(container, name, run_id, release, tag, cgroup_version(), publish, labels), check=False)
@@ -388,9 +426,12 @@ def main():
     commands.add_parser("docker", help="make sure that a Docker engine answers")
     one = commands.add_parser("image", help="build the image if it is missing, and print its name")
     one.add_argument("--release", choices=RELEASES, default=RELEASES[0])
+    one.add_argument("--flavour", choices=FLAVOURS, default="")
+    one.add_argument("--all", action="store_true", help="every flavour of every release")
     one = commands.add_parser("up", help="start a host and print {id, name, address, …} when systemd has come up")
     one.add_argument("name")
     one.add_argument("--release", choices=RELEASES, default=RELEASES[0])
+    one.add_argument("--flavour", choices=FLAVOURS, default="", help="stack: with Java and PostgreSQL")
     one.add_argument("--publish", action="append", default=[], metavar="HOSTPORT:PORT")
     one.add_argument("--label", action="append", default=[], metavar="KEY=VALUE")
     one = commands.add_parser("down", help="remove a host by name or id, or all hosts with a label")
@@ -401,9 +442,9 @@ def main():
         if args.command == "docker":
             engine()
         elif args.command == "image":
-            print(image(args.release))
+            print("\n".join(all_images()) if args.all else image(args.release, args.flavour))
         elif args.command == "up":
-            print(json.dumps(up(args.name, args.release, args.publish, args.label)))
+            print(json.dumps(up(args.name, args.release, args.publish, args.label, args.flavour)))
         elif not args.name and not args.label:
             raise Trouble("down needs a name or --label.")
         else:

@@ -10,6 +10,7 @@ collection their sha256 and says of each what it is.
 
 import argparse
 import dataclasses
+import glob
 import gzip
 import hashlib
 import json
@@ -29,6 +30,7 @@ import urllib.request
 import zipfile
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
+import host
 import model
 import yaml
 from host import Trouble, cache_folder, lock, say
@@ -63,8 +65,9 @@ class Job:
 
     @property
     def extra(self):
-        """What else upstream's address needs (Grafana's build number)."""
-        return {name: value for name, value in (self.attested or {}).items() if name not in ("value", "attested")}
+        """What else upstream's address needs (Grafana's build number); an archive made here takes the row's word."""
+        known = {name: value for name, value in (self.attested or {}).items() if name not in ("value", "attested")}
+        return {**self.row.get("address", {}), **known}
 
     @property
     def address(self):
@@ -166,6 +169,8 @@ class Go:
 
     def __init__(self):
         self.cache = os.path.join(cache_folder(), "go")
+        self._turns = {}
+        self._guard = threading.Lock()
 
     def environment(self, row):
         return dict(
@@ -207,31 +212,102 @@ class Go:
         if row.get("cgo") and not shutil.which("g++"):
             raise Trouble("g++ is not installed")
         origin = f"{row['module']}@{job.ref}"
+        with self._guard:
+            turn = self._turns.setdefault(origin, threading.Lock())
+        with turn:  # the second version of one source only needs to be linked
+            say(f"{job.title}: building {origin}")
+            self.build(job, work, tree, origin)
+        return origin
+
+    def build(self, job, work, tree, origin):
+        row = job.row
         environment = self.environment(row)
-        say(f"{job.title}: building {origin}")
         source = os.path.join(work, "source")
         run(["cp", "-r", "--no-preserve=mode", self.download(origin, environment), source])
         for module, version in row.get("require", {}).items():
             run(["go", "mod", "edit", f"-dropreplace={module}", f"-require={module}@{version}"], cwd=source)
-        for path, text in row.get("files", {}).items():
-            path = os.path.join(source, path)
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(path, "wb") as handle:
-                handle.write(gzip.compress(text.encode(), mtime=0) if path.endswith(".gz") else text.encode())
+        lay(row.get("files", {}), source)
         if "headers" in row:
             environment["CGO_CPPFLAGS"] = self.headers(row["headers"], work, environment)
+        for command in row.get("generate", []):
+            run(command, cwd=source, env=environment)
         flags = "-s -w " + row.get("ldflags", "").replace("{version}", job.version)
+        tags = ["-tags", ",".join(row["tags"])] if "tags" in row else []
         for program, package in row["programs"].items():
             target = os.path.join(tree, program)
-            command = ["go", "build", "-p", str(CORES // BUILDS), "-ldflags", flags, "-o", target, package]
+            command = ["go", "build", "-p", str(CORES // BUILDS), *tags, "-ldflags", flags, "-o", target, package]
             run(command, cwd=source, env=environment)
         for name in ("LICENSE", "NOTICE"):
             if os.path.exists(os.path.join(source, name)):
                 shutil.copyfile(os.path.join(source, name), os.path.join(tree, name))
-        return origin
+        keep(row.get("keep", []), source, tree)
 
     def clean(self):
         shutil.rmtree(self.cache, ignore_errors=True)
+
+
+def lay(files, folder):
+    for path, text in files.items():
+        path = os.path.join(folder, path)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as handle:
+            handle.write(gzip.compress(text.encode(), mtime=0) if path.endswith(".gz") else text.encode())
+
+
+def keep(patterns, source, tree):
+    """Copies files of the source into the archive; a pattern that finds nothing is a mistake."""
+    for pattern in patterns:
+        found = [name for name in glob.glob(pattern, root_dir=source, recursive=True)
+                 if os.path.isfile(os.path.join(source, name))]  # fmt: skip
+        if not found:
+            raise Trouble(f"the source has no {pattern}")
+        for name in found:
+            os.makedirs(os.path.dirname(os.path.join(tree, name)), exist_ok=True)
+            shutil.copyfile(os.path.join(source, name), os.path.join(tree, name))
+
+
+class Maven:
+    """Unpacks a released archive that a Maven repository holds as well, and prepares it for a quick start."""
+
+    def __init__(self, releases, upstream):
+        self.releases = releases
+        self.upstream = upstream
+
+    def fetch(self, job, archive):
+        """Upstream's own archive, checked against files/releases.yml wherever it came from."""
+        shape = self.releases[job.name]
+        released = dataclasses.replace(job, shape=dict(shape, sha256={job.version: shape["sha256"][job.version]}))
+        if self.upstream.fetch(released, archive):
+            return released.address
+        if not shutil.which("mvn"):
+            raise Trouble("upstream does not answer, and Maven is not installed: install Maven (mvn) to fetch it")
+        coordinates = job.row["artefact"].format(version=job.version)
+        say(f"{job.title}: fetching {coordinates}")
+        folder = archive + ".maven"
+        plugin = f"org.apache.maven.plugins:maven-dependency-plugin:{job.row['plugin']}:copy"
+        argv = ["mvn", "-q", "-B", plugin, f"-Dartifact={coordinates}", f"-DoutputDirectory={folder}"]
+        run(argv, cwd=os.path.dirname(archive))
+        (name,) = os.listdir(folder)
+        os.replace(os.path.join(folder, name), archive)
+        value = sha256_of(archive)
+        if value != released.attested["value"]:
+            raise Trouble(f"{name} has the sha256 {value}, files/releases.yml says {released.attested['value']}")
+        return coordinates
+
+    def __call__(self, job, work, tree):
+        archive = os.path.join(work, "released")
+        origin = self.fetch(job, archive)
+        run(["tar", "-xzf", archive, "-C", tree, f"--strip-components={job.shape['strip']}", "--no-same-owner"])
+        command = job.row["prepare"]
+        say(f"{job.title}: {shlex.join(command)}")
+        if not shutil.which("java"):
+            mount = ["--volume", f"{tree}:{tree}", "--workdir", tree]
+            command = ["docker", "run", "--rm", *mount, host.image(host.RELEASES[0], "stack"), *command]
+        # A setting of this machine's own Keycloak is none of the archive.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("KC_", "JAVA_OPTS"))}
+        run(command, cwd=tree, env=environment)
+        lay(job.row.get("files", {}), tree)
+        return origin
 
 
 def wheel(job, work, tree):
@@ -402,10 +478,11 @@ def build(all_jobs, wanted, again, releases):
     chosen = [job for job in all_jobs if not wanted or job.name in wanted]
     failed = {}
     go = Go()
-    recipes = {"go": go, "wheel": wheel, "model": tiny_model}
+    upstream = Upstream()
+    recipes = {"go": go, "wheel": wheel, "model": tiny_model, "maven": Maven(releases, upstream)}
     with lock("mirror"):
         missing = [job for job in chosen if again or not record(job)]
-        upstream = Upstream()
+        missing.sort(key=lambda job: list(job.row.get("versions", [job.version])).index(job.version))
         with ThreadPoolExecutor(CORES) as pool, ThreadPoolExecutor(BUILDS) as builders:
             waiting = {}
             for job in missing:

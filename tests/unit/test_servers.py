@@ -18,7 +18,8 @@ import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "servers"))
-host, model, servers, venv = (importlib.import_module(name) for name in ("host", "model", "servers", "venv"))
+host, model, realm, servers, venv = (importlib.import_module(name)
+                                     for name in ("host", "model", "realm", "servers", "venv"))
 
 RELEASES = servers.load(ROOT / "files" / "releases.yml")
 MANIFEST = servers.load(ROOT / "tests" / "servers" / "manifest.yml")
@@ -68,7 +69,8 @@ def test_no_two_archives_share_a_sum():
 
 def test_the_manifest_makes_what_the_roles_install():
     made = servers.jobs(MANIFEST, RELEASES)
-    assert {"prometheus", "alertmanager", "node_exporter", "mailpit", "ollama"} <= {one.name for one in made}
+    assert {"prometheus", "alertmanager", "node_exporter", "blackbox_exporter", "grafana", "mailpit", "ollama",
+            "keycloak"} <= {one.name for one in made}
     for one in made:
         assert "{" not in one.file
         if one.row["recipe"] == "go":
@@ -127,6 +129,108 @@ def test_the_overlay_tells_what_each_archive_is(cache):
     # A version other than the pinned one is the nearest that could be had.
     entry = servers.overlay([old], {("demo", "1.0"): records["demo", "1.0"]}, {"demo": {"pinned": "1.1"}})["demo"]
     assert (entry["pinned"], entry["origin"]) == ("1.0", "nearest")
+
+
+def test_an_archive_made_here_has_the_rows_word_in_its_name(cache):
+    row = {"recipe": "fake", "address": {"build": "made"}}
+    shape = {**SHAPE, "url": "https://example.org/demo_{version}_{build}_{arch}.tar.gz"}
+    made = servers.Job("demo", "1.0", "v1.0", row, shape)
+    assert made.file == f"demo_1.0_made_{servers.ARCH}.tar.gz"
+    released = servers.Job("demo", "1.0", "v1.0", row, {**shape, "sha256": {
+        "1.0": {"any": {"value": "0" * 64, "attested": "one source", "build": "77"}}}})
+    assert released.file == f"demo_1.0_77_{servers.ARCH}.tar.gz"  # upstream's own wins
+    records = {("demo", "1.0"): servers.obtain(made, servers.Upstream(), {"fake": fake_recipe})}
+    pin = servers.overlay([made], records, {})["demo"]["sha256"]["1.0"][servers.ARCH]
+    assert pin["build"] == "made" and "77" not in records["demo", "1.0"]["file"]
+
+
+def test_files_of_the_source_belong_into_the_archive(tmp_path):
+    source, tree = tmp_path / "source", tmp_path / "tree"
+    servers.lay({"public/app/a/plugin.json": "{}", "public/app/a/module.ts": "", "page.html.gz": "page"}, source)
+    servers.keep(["public/app/**/plugin.json", "*.gz"], source, tree)
+    assert sorted(name for _, name in servers.members(tree)) == ["page.html.gz", "public/app/a/plugin.json"]
+    assert servers.gzip.decompress((tree / "page.html.gz").read_bytes()) == b"page"
+    with pytest.raises(servers.Trouble, match=r"conf/\*\*"):
+        servers.keep(["conf/**"], source, tree)
+
+
+def test_a_second_version_of_one_source_comes_after_the_first_ones(monkeypatch, cache):
+    order = []
+    manifest = {name: {"recipe": "fake", "versions": {"1.0": "a", "1.1": "a"}, "release": SHAPE} for name in "ab"}
+    monkeypatch.setattr(servers, "obtain", lambda one, *_: order.append(one.title) or {})
+    monkeypatch.setattr(servers, "CORES", 1)
+    assert servers.build(servers.jobs(manifest, {}), [], False, {})
+    assert order == ["a 1.0", "b 1.0", "a 1.1", "b 1.1"]
+
+
+# --- Maven -------------------------------------------------------------------------------------------------------
+
+
+class Silent:
+    def fetch(self, _job, _target):
+        return False
+
+
+@pytest.fixture
+def released(tmp_path):
+    """An archive as upstream releases it, and the job that prepares it."""
+    tree = tmp_path / "released"
+    servers.lay({"bin/kc.sh": "#!/bin/sh\n"}, tree)
+    (tree / "bin" / "kc.sh").chmod(0o755)
+    archive = tmp_path / "released.tar.gz"
+    servers.pack(str(tree), str(archive), SHAPE, "demo-1.0")
+    row = {"recipe": "maven", "artefact": "org.example:demo:{version}:tar.gz", "plugin": "1.0",
+           "prepare": ["sh", "-c", "test -z \"$KC_DB\" && touch prepared"], "files": {"data/README": "data"}}
+    return archive, servers.Job("demo", "1.0", "1.0", row, dict(SHAPE, url="demo-prepared-{version}.tar.gz"))
+
+
+def maven(archive, value=None):
+    shape = {**SHAPE, "sha256": {"1.0": {"any": {"value": value or servers.sha256_of(archive), "attested": "two"}}}}
+    return servers.Maven({"demo": shape}, Silent())
+
+
+@pytest.fixture
+def mvn(released, monkeypatch):
+    """Puts the archive where Maven would; everything else is really run."""
+    def run(argv, _run=servers.run, **options):
+        if argv[0] != "mvn":
+            return _run(argv, **options)
+        assert "-Dartifact=org.example:demo:1.0:tar.gz" in argv
+        folder = pathlib.Path(argv[-1].split("=", 1)[1])
+        folder.mkdir()
+        return servers.shutil.copyfile(released[0], folder / "demo-1.0.tar.gz")
+
+    monkeypatch.setattr(servers, "run", run)
+    monkeypatch.setattr(servers.shutil, "which", lambda name: "/usr/bin/" + name)
+    monkeypatch.setenv("KC_DB", "postgres")
+
+
+def test_mavens_archive_is_upstreams_and_gets_prepared(released, mvn, cache):
+    archive, one = released
+    known = servers.obtain(one, servers.Upstream(), {"maven": maven(archive)})
+    assert known["source"] == "org.example:demo:1.0:tar.gz"
+    with tarfile.open(cache / "mirror" / one.file) as packed:
+        names = {member.name.split("/", 1)[1]: member.mode for member in packed}
+    assert set(names) == {"bin/kc.sh", "data/README", "prepared"}
+    assert names["bin/kc.sh"] == 0o755
+
+
+def test_mavens_archive_must_be_upstreams(released, mvn, cache):
+    archive, one = released
+    with pytest.raises(servers.Trouble, match="files/releases.yml says 0000"):
+        servers.obtain(one, servers.Upstream(), {"maven": maven(archive, "0" * 64)})
+    assert not (cache / "mirror" / one.file).exists()
+
+
+def test_without_maven_there_is_one_clear_sentence(released, monkeypatch):
+    archive, one = released
+    monkeypatch.setattr(servers.shutil, "which", lambda _name: None)
+    with pytest.raises(servers.Trouble, match="install Maven"):
+        servers.obtain(one, servers.Upstream(), {"maven": maven(archive)})
+
+
+def test_keycloak_is_the_pinned_one():
+    assert list(MANIFEST["keycloak"]["versions"]) == [RELEASES["keycloak"]["pinned"]]
 
 
 # --- upstream ----------------------------------------------------------------------------------------------------
@@ -232,6 +336,106 @@ def test_the_image_uses_the_machines_mirror():
     one_line = "deb [signed-by=/k.gpg] https://mirror.lan/debian/ bookworm main\n"
     assert host.sources(one_line) == ("https://mirror.lan/debian/", "")
     assert host.sources("deb http://archive.lan/ubuntu noble main\n") == ("", "")
+
+
+def test_a_flavour_stands_on_the_plain_image(monkeypatch):
+    monkeypatch.setattr(host, "machine_sources", lambda: "deb http://mirror.lan/debian bookworm main")
+    monkeypatch.setattr(host, "machine_apt_options", lambda: "")
+    plain, stack = host.image_tag("bookworm"), host.image_tag("bookworm", "stack")
+    assert plain.startswith("aistack-host:bookworm-") and stack.startswith("aistack-host:bookworm-stack-")
+    monkeypatch.setattr(host, "FLAVOURS", {"": [], "stack": ["another"]})
+    assert host.image_tag("bookworm") == plain
+    assert host.image_tag("bookworm", "stack") != stack
+    monkeypatch.setattr(host, "PACKAGES", ["systemd"])
+    assert host.image_tag("bookworm", "stack") not in (plain, stack)
+
+
+def test_nothing_of_a_flavour_starts_by_itself():
+    recipe = host.flavoured("bookworm", "stack")
+    steps = [recipe.index(word) for word in ("policy-rc.d", "apt-get install", "systemctl disable", "rm -rf")]
+    assert steps == sorted(steps) and "postgresql" in recipe and "jre-headless" in recipe
+    assert "http" not in recipe  # packages come from where the plain image has them from
+
+
+def test_every_flavour_of_every_release_is_built(monkeypatch):
+    built = []
+    monkeypatch.setattr(host, "engine", lambda: None)
+    monkeypatch.setattr(host, "image", lambda *which: built.append(which) or "".join(which))
+    assert host.all_images() == ["bookworm", "bookwormstack", "trixie", "trixiestack"]
+    assert len(built) == 4
+
+
+# --- the stack ---------------------------------------------------------------------------------------------------
+
+
+def test_only_what_is_asked_for_becomes_part_of_the_stack():
+    (play,) = servers.load(ROOT / "tests" / "servers" / "stack.yml")
+    parts = {tuple(task["tags"]): task.get("when") for task in play["tasks"]}
+    assert parts.pop(("ollama", "mailpit", "keycloak")) is None  # the folders
+    assert parts == {(name,): f"'{name}' in stack_wanted" for name in ("ollama", "mailpit", "keycloak", "postgresql")}
+    assert "default(['ollama', 'mailpit'] + ansible_run_tags" in play["vars"]["stack_wanted"]
+    assert "stack_parts" not in play["vars"]
+
+
+def test_keycloaks_password_is_in_no_unit():
+    tasks = servers.load(ROOT / "tests" / "servers" / "keycloak.yml")
+    (one,) = [task["aistack.observability.component"] for task in tasks if "aistack.observability.component" in task]
+    assert "password" not in str(one["unit"]) and "settings" not in str(one["unit"])
+
+
+class Realm:
+    """What realm.py asks of Keycloak, kept in a dictionary; it notes what was changed."""
+
+    realm = "aistack"
+    settings = {"user_password": "secret"}
+
+    def __init__(self):
+        self.made, self.changes, self.mappings, self.sessions = {}, [], [], [{}]
+
+    def call(self, method, path, body):
+        self.changes.append((method, path, body["realm"]))
+
+    def user(self, name):
+        return self.made.get(name)
+
+    known = user
+
+    def inside(self, method, path, body=None, missing=False):
+        if method == "GET":
+            return {"": {"accessTokenLifespan": 300, "enabled": True} if self.made else None,
+                    "/roles/viewer": {"name": "viewer"}, "/users/u/sessions": self.sessions,
+                    "/users/u/role-mappings/realm": self.mappings}.get(path)
+        self.changes.append((method, path))
+        if path == "/users":
+            self.made[body["username"]] = "u"
+            assert body["emailVerified"] and body["firstName"] and body["lastName"] and "@" in body["email"]
+
+
+def test_the_realm_is_made_once():
+    keycloak = Realm()
+    assert realm.users(keycloak)
+    assert keycloak.changes == [("POST", "", "aistack")] + [("POST", "/users")] * 4
+    assert set(keycloak.made) == {"ada", "edith", "victor", "nobody"}
+    assert not realm.users(keycloak) and len(keycloak.changes) == 5
+
+
+def test_work_on_the_realm_says_whether_it_changed():
+    keycloak = Realm()
+    realm.users(keycloak)
+    keycloak.changes.clear()
+    assert realm.role(keycloak, "ada", "viewer", True) and not realm.role(keycloak, "ada", "viewer", False)
+    keycloak.mappings.append({"name": "viewer"})
+    assert realm.role(keycloak, "ada", "viewer", False) and not realm.role(keycloak, "ada", "viewer", True)
+    with pytest.raises(realm.Trouble, match="no role owner"):
+        realm.role(keycloak, "ada", "owner", True)
+    assert realm.change(keycloak, ["accessTokenLifespan=60"])
+    assert not realm.change(keycloak, ["accessTokenLifespan=300", "enabled=true"])
+    with pytest.raises(realm.Trouble, match="no setting nonsense"):
+        realm.change(keycloak, ["nonsense=1"])
+    assert realm.logout(keycloak, "ada")
+    keycloak.sessions = []
+    assert not realm.logout(keycloak, "ada")
+    assert [method for method, _ in keycloak.changes] == ["POST", "DELETE", "PUT", "POST"]
 
 
 # --- the Python environment --------------------------------------------------------------------------------------
