@@ -10,7 +10,8 @@ or from the hosts of a play, so a run with ``--limit`` or ``--tags`` derives the
     monitored       the other hosts to watch
 
 Every service has a name on its host, which becomes the label ``service``, and a type, the mixin's name. A mixin says
-where its service is: on every host, on observability hosts, or where ``monitored_services`` names it.
+where its service is: on every host, on observability hosts, where ``monitored_services`` names it, or on every host
+from which something is probed. It also says what tells of the service: an exporter of ours, metrics of its own, probes.
 """
 from __future__ import annotations
 
@@ -20,14 +21,21 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible.module_utils.common.validation import check_type_bool
 from ansible_collections.aistack.observability.plugins.plugin_utils import spec
+from ansible_collections.aistack.observability.plugins.plugin_utils.mixins import OPTION, fill_options
 from ansible_collections.aistack.observability.plugins.plugin_utils.spec import SERVICES, Problem
 
 OBSERVABILITY, MONITORED = "observability", "monitored"
 
 # Roles whose web pages the shared login protects, and where Prometheus reads that login's password.
 WEB_LOGIN_ROLES = ("prometheus", "alertmanager")
-WEB_PASSWORD_FILE = "/run/credentials/prometheus.service/web_password"
+WEB_PASSWORD_FILE = "/run/credentials/{role}.service/web_password"
+
+PROBER = "blackbox_exporter"
+PROBE_JOB = "probe"
+# Asked of every service that has an address which people open. Grafana's and its neighbours' is <role>_external_url.
+FRONT_DOOR = {"module": "front_door", "target": "{front_door}", "from": OBSERVABILITY}
 
 # A component's name, its unit and its folders are made from a service's name.
 SERVICE_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
@@ -47,10 +55,15 @@ COMMON_OPTIONS = {
         "type": "str",
         "description": "Where our exporter for this service listens, host:port.",
     },
+    "front_door": {
+        "type": "str",
+        "description": "Public address that people open. It is probed from the observability host, its certificate "
+                       "with it.",
+    },
 }
 
-
-QUESTIONS = ("services", "roles", "scrape_configs", "rules", "alertmanagers", "silence", "reach", "secret", "web_login")
+QUESTIONS = ("services", "roles", "scrape_configs", "blackbox", "rules", "alertmanagers", "silence", "reach", "version",
+             "single_sign_on", "dashboards", "grafana_alerting", "delivered_by_grafana", "secret", "web_login")
 
 
 class ModelError(ValueError):
@@ -69,15 +82,32 @@ class Service:
     name: str
     type: str
     role: str
-    component: str            # the component of ours that serves its metrics; empty when an adopted exporter does
+    component: str            # the component of ours that serves its metrics; empty when there is none
     listen_address: str       # where that component listens; empty likewise
-    listen_variable: str      # the variable that says so, for messages
-    exporter_url: str = ""    # the adopted exporter's metrics
+    listen_variable: str      # the variable that says where its metrics are, for messages
+    exporter_url: str = ""    # metrics that are there without us: an adopted exporter's, or the service's own
     options: dict[str, Any] = field(default_factory=dict)
+    front_door: str = ""      # the address that people open
 
     @property
     def port(self) -> int:
         return spec.split_address(self.listen_address)[1]
+
+    @property
+    def has_metrics(self) -> bool:
+        return bool(self.component or self.exporter_url)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One question that is asked of a service again and again."""
+
+    service: Service
+    name: str      # the label `probe`
+    source: str    # the host that asks
+    module: str    # of the source's blackbox exporter
+    target: str
+    variable: str  # the variable that says where the target is, for messages
 
 
 class Site:
@@ -91,14 +121,67 @@ class Site:
         self.mixins = mixins
         self.variables = variables
         self._cache: dict[str, tuple[list[Service], list[Problem]]] = {}
+        self._probes: list[Probe] | None = None
+        # The type of service that our probes are made by; empty where no mixin is one.
+        self.prober = next((name for name, mixin in mixins.items() if mixin["placement"] == "probes"), "")
 
     # -- what is where --------------------------------------------------------------------------------------------
 
     def derive(self, host: str) -> tuple[list[Service], list[Problem]]:
         """The services of a host, as far as its variables describe any, and what is wrong with those variables."""
+        services, problems = self._without_prober(host)
+        if any(probe.source == host for probe in self.probes()):
+            services = [*services, Service(
+                host=host, name=self.prober, type=self.prober, role=PROBER, component=PROBER,
+                listen_address=self.listen_address(host, PROBER), listen_variable=f"{PROBER}_listen_address")]
+        return services, problems
+
+    def _without_prober(self, host: str) -> tuple[list[Service], list[Problem]]:
         if host not in self._cache:
             self._cache[host] = _Host(self, host).derive() if host in self.hosts else ([], [])
         return self._cache[host]
+
+    def probes(self) -> list[Probe]:
+        """Every probe of the site."""
+        if self._probes is None:
+            watched = self.prober and self.observability
+            self._probes = [probe for host in self.hosts for service in self._without_prober(host)[0]
+                            for probe in self._probes_of(service)] if watched else []
+        return self._probes
+
+    def _probes_of(self, service: Service) -> Iterable[Probe]:
+        """A service's probes, as far as its options and addresses make any.
+
+        A service that nothing else tells of needs its probes: where the blackbox exporter of its host is out of
+        Prometheus's reach, the inventory is refused. One with metrics of its own does without those probes there, so
+        a host need not listen for Prometheus a second time.
+        """
+        mixin = self.mixins[service.type]
+        ours = mixin["placement"] != "monitored_services"
+        words = service.options if not ours else {"url": self._own_url(service)}
+        words = {**words, "front_door": service.front_door}
+        for name, probe in {"front_door": FRONT_DOOR, **(mixin.get("probes") or {})}.items():
+            source = self.observability[0] if probe["from"] == OBSERVABILITY else service.host
+            target = fill_options(probe["target"], words)
+            if not target or words.get(probe.get("unless", "")):
+                continue
+            if service.has_metrics and not self.reach(source, self.listen_address(source, PROBER),
+                                                      self.observability[0]):
+                continue
+            named = next(iter(OPTION.findall(probe["target"])), "")
+            variable = f"{SERVICES}.{service.name}.{named}"
+            if ours:
+                variable = f"{service.role}_{'external_url' if named == 'front_door' else 'listen_address'}"
+            # Behind TLS or a log-in of ours it takes a module of its own.
+            own = ours and named == "url" and self._client(service.host, service.role, PROBER)
+            yield Probe(service, name, source, service.role if own else probe["module"], target, variable)
+
+    def _own_url(self, service: Service) -> str:
+        """The address of a component of ours on its own host."""
+        if not service.component:
+            return ""
+        scheme = "https" if self._tls(service.host, service.role) else "http"
+        return f"{scheme}://{self.reach(service.host, service.listen_address, service.host)}"
 
     def services(self, host: str, kind: str | None = None) -> list[Service]:
         """The services of a host, or those of one type. Raises ModelError when its variables don't describe them."""
@@ -107,7 +190,7 @@ class Site:
             if kind not in self.mixins:
                 raise ModelError([Problem(kind, f"there is no such type of service{spec.nearest(kind, self.mixins)}")])
             # What is wrong with another role's address is no reason to fail this one.
-            names = (SERVICES, f"{self.mixins[kind]['role']}_")
+            names = (SERVICES, f"{self.mixins[kind].get('role', SERVICES)}_")
             problems = [problem for problem in problems if problem.name.startswith(names)]
             services = [service for service in services if service.type == kind]
         if problems:
@@ -116,18 +199,29 @@ class Site:
 
     def roles(self, host: str) -> list[str]:
         """The roles that this host needs, in the order of their names."""
-        return sorted({service.role for service in self.derive(host)[0] if service.component})
+        places = {service.role for service in self.derive(host)[0] if service.component}
+        # Grafana's other half, which places nothing; without single sign-on it has nothing to do.
+        return sorted(places | ({"keycloak_client"} if "grafana" in places else set()))
 
     def types(self) -> list[str]:
         """The types of service that the site has somewhere: the mixins that it uses."""
-        return sorted({service.type for host in self.hosts for service in self.services(host)})
+        return sorted(self.services_by_type())
+
+    def services_by_type(self) -> dict[str, list[str]]:
+        """{type: names of the services of that type, on whichever host}."""
+        names: dict[str, set[str]] = {}
+        for host in self.hosts:
+            for service in self.services(host):
+                names.setdefault(service.type, set()).add(service.name)
+        return {kind: sorted(found) for kind, found in sorted(names.items())}
 
     def listen_address(self, host: str, role: str) -> str:
         """Where a role's (first) component listens on a host; its default where the user's value isn't an address."""
         given = self.variables(host).get(f"{role}_listen_address")
         if given and not spec.check_value(f"{role}_listen_address", {"type": "str"}, given):
             return str(given)
-        return "127.0.0.1:%d" % next(mixin["default_port"] for mixin in self.mixins.values() if mixin["role"] == role)
+        return "127.0.0.1:%d" % next(mixin["default_port"] for mixin in self.mixins.values()
+                                     if mixin.get("role") == role)
 
     def address(self, host: str) -> str:
         """Under which name or address other hosts reach this one."""
@@ -151,26 +245,53 @@ class Site:
         jobs: dict[str, list[tuple[dict, dict]]] = {}  # job -> [(settings, static config)]
         problems = []
         for target in self.hosts:
+            problems += self._out_of_reach(target, host)
             for service in self.services(target):
-                if self.variables(target).get(f"{service.role}_state") == "absent" and not service.exporter_url:
-                    continue
-                mixin = self.mixins[service.type]
-                settings, address = self._scrape(service, mixin, host)
-                if not address:
-                    problems.append(self._unreachable(service, host))
-                    continue
-                static = {"targets": [address], "labels": {"instance": service.host, "service": service.name}}
-                jobs.setdefault(mixin["job"], []).append((settings, static))
+                settings, address = self._scrape(service, self.mixins[service.type], host)
+                if address and not self._absent(service):
+                    static = {"targets": [address], "labels": {"instance": service.host, "service": service.name}}
+                    jobs.setdefault(self.mixins[service.type]["job"], []).append((settings, static))
+        for probe in self.probes():
+            address = self.reach(probe.source, self.listen_address(probe.source, PROBER), host)
+            if address and not self._absent(probe.service) and not self._removed(probe.source, PROBER):
+                labels = {"instance": probe.service.host, "service": probe.service.name, "type": probe.service.type,
+                          "probe": probe.name, "target": probe.target,
+                          "__param_target": probe.target, "__param_module": probe.module}
+                settings = {"metrics_path": "/probe", **self._client(probe.source, PROBER)}
+                jobs.setdefault(PROBE_JOB, []).append((settings, {"targets": [address], "labels": labels}))
         if problems:
             raise ModelError(problems)
         return [config for job in sorted(jobs) for config in _grouped(job, jobs[job])]
+
+    def blackbox(self, host: str) -> dict:
+        """What the blackbox exporter of a host is told: for every component of ours behind TLS or a log-in a module,
+        named like the role, with the settings of its HTTP client; and whether one logs in, with the credential
+        `web_password`. Empty where nothing is probed."""
+        if all(service.role != PROBER for service in self.derive(host)[0]):
+            return {}
+        modules = {}
+        for probe in self.probes():
+            service = probe.service
+            if probe.source == host and probe.module == service.role:
+                settings = self._client(host, service.role, PROBER)
+                modules[service.role] = {key: value for key, value in settings.items() if key != "scheme"}
+        return {"modules": modules, "login": any("basic_auth" in settings for settings in modules.values())}
+
+    def values(self, host: str) -> dict[str, Any]:
+        """What the placeholders of rules and dashboards stand for on this host, as ``Mixins.values`` takes it."""
+        variables = self.variables(host)
+        given = {"runbook_url": variables.get("observability_runbook_url"),
+                 "prometheus_url": self.web_url("prometheus"), "grafana_url": self.web_url("grafana"),
+                 "thresholds": variables.get("observability_thresholds"),
+                 "energy": variables.get("observability_energy_and_cost"), "services": self.services_by_type()}
+        return {name: value for name, value in given.items() if value}
 
     def alertmanagers(self, host: str) -> list[dict]:
         """Every Alertmanager as this host reaches it: address, scheme and the settings of an HTTP client."""
         result = []
         for target in self.observability:
             address = self.reach(target, self.listen_address(target, "alertmanager"), host)
-            if address and self.variables(target).get("alertmanager_state") != "absent":
+            if address and not self._removed(target, "alertmanager"):
                 settings = self._client(target, "alertmanager")
                 result.append({"address": address, "scheme": settings.pop("scheme", "http"), **settings})
         return result
@@ -187,17 +308,22 @@ class Site:
                 "matchers": {"instance": host, "service": service},
                 **self._access(self.observability[0], "alertmanager", login)}
 
-    def servers(self, host: str, login: Mapping[str, str] | None = None) -> dict[str, dict]:
-        """How a task on this host asks Prometheus and Alertmanager: url, and login and tls where needed. One that is
-        out of its reach, or isn't installed, is left out."""
+    def servers(self, host: str, logins: Mapping[str, Mapping[str, str] | None]) -> dict[str, dict]:
+        """How a task on this host asks the servers of the site, each with its log-in: url, and login and tls where
+        needed. One that is out of its reach, or isn't installed, is left out."""
         result: dict[str, dict] = {}
-        for role in WEB_LOGIN_ROLES:
+        for role, login in logins.items():
             for target in self.observability:
                 address = self.reach(target, self.listen_address(target, role), host)
-                if address and self.variables(target).get(f"{role}_state") != "absent":
+                if address and not self._removed(target, role):
                     url = f"{'https' if self._tls(target, role) else 'http'}://{address}"
                     result.setdefault(role, {"url": url, **self._access(target, role, login)})
         return result
+
+    def available(self, host: str) -> set[str]:
+        """What dashboards can show: the types of services, and what else is known of the site."""
+        energy = self.variables(host).get("observability_energy_and_cost") or {}
+        return {*self.types(), *(["energy"] if energy.get("tariff_per_kwh") and energy.get("host_watts") else [])}
 
     def _access(self, host: str, role: str, login: Mapping[str, str] | None) -> dict:
         """login and tls of a request to a role's web interface, where needed."""
@@ -212,10 +338,13 @@ class Site:
         return access
 
     def web_url(self, role: str) -> str:
-        """The address of a web page for people: what the user says, or what the first observability host listens on."""
-        if not self.observability:
+        """The address of a web page for people: what the user says, or what the first observability host listens on.
+        Empty where the role isn't installed."""
+        if not self.observability or role not in {mixin.get("role") for mixin in self.mixins.values()}:
             return ""
         host = self.observability[0]
+        if self._removed(host, role):
+            return ""
         given = self.variables(host).get(f"{role}_external_url")
         if given:
             return str(given).rstrip("/")
@@ -247,9 +376,7 @@ class Site:
         if host in self.observability:
             names += sorted((set(others) & set(self.hosts)) - {host})
         for name in names:
-            services, wrong = self.derive(name)
-            wrong = wrong or [self._unreachable(service, self.observability[0]) for service in services
-                              if not self._scrape(service, self.mixins[service.type], self.observability[0])[1]]
+            wrong = self.derive(name)[1] or self._out_of_reach(name, self.observability[0])
             problems += wrong if name == host else [Problem(f"{item.name} (of {name})", item.text) for item in wrong]
         return problems
 
@@ -298,12 +425,15 @@ class Site:
                     settings["params"].setdefault(name, []).append(value)
             port = url.port or (443 if url.scheme == "https" else 80)
             return settings, spec.join_address(url.hostname or "", port)
+        if not service.component:
+            return {}, ""
         settings = {"metrics_path": mixin.get("path") or "/metrics"}
         settings |= self._client(service.host, service.role)
         return settings, self.reach(service.host, service.listen_address, seen_from)
 
-    def _client(self, host: str, role: str) -> dict:
-        """How Prometheus must speak to a component of ours: scheme, tls_config and basic_auth, where needed."""
+    def _client(self, host: str, role: str, reader: str = "prometheus") -> dict:
+        """How Prometheus, or another program of ours, must speak to a component of ours: scheme, tls_config and
+        basic_auth, where needed."""
         settings: dict[str, Any] = {}
         tls = self._tls(host, role)
         if tls:
@@ -313,7 +443,8 @@ class Site:
                 settings["tls_config"]["ca_file"] = tls["authority"]
         login = self.variables(host).get("observability_web_login") or {}
         if role in WEB_LOGIN_ROLES and login:
-            settings["basic_auth"] = {"username": login.get("username", ""), "password_file": WEB_PASSWORD_FILE}
+            settings["basic_auth"] = {"username": login.get("username", ""),
+                                      "password_file": WEB_PASSWORD_FILE.format(role=reader)}
         return settings
 
     def _tls(self, host: str, role: str) -> Mapping[str, Any]:
@@ -323,15 +454,48 @@ class Site:
         # A certificate is made out to a name, and on its own host a component is reached under 127.0.0.1.
         return str(tls.get("server_name") or host)
 
-    def _unreachable(self, service: Service, prometheus: str) -> Problem:
+    def _removed(self, host: str, role: str) -> bool:
+        return bool(role) and self.variables(host).get(f"{role}_state") == "absent"
+
+    def _absent(self, service: Service) -> bool:
+        """Whether what serves a service's metrics is taken away, so that nothing is known of it any more."""
+        return not service.exporter_url and self._removed(service.host, service.role)
+
+    def _out_of_reach(self, host: str, prometheus: str) -> list[Problem]:
+        """What of one host's services Prometheus can't be told of, and how it could."""
+        problems = []
+        probes = [probe for probe in self.probes() if host in (probe.source, probe.service.host)]
+        for service in self.services(host):
+            mine = [probe for probe in probes if probe.service == service]
+            if self._absent(service):
+                continue
+            if service.has_metrics and not self._scrape(service, self.mixins[service.type], prometheus)[1]:
+                problems.append(self._unreachable(service, prometheus, [
+                    probe.service.name for probe in probes if probe.source == host and service.role == PROBER]))
+            elif not service.has_metrics and not mine:
+                problems.append(Problem(f"{SERVICES}.{service.name}",
+                                        f"nothing would tell of this service: its addresses are empty, and so there is "
+                                        f"nothing to ask; see the options of {service.type}"))
+            for probe in mine:
+                if probe.source != host and spec.is_loopback(urlsplit(probe.target).hostname or ""):
+                    problems.append(Problem(probe.variable,
+                                            f"{probe.target} is a loopback address of {host}, and {probe.source} "
+                                            "probes it: write the address that people open"))
+        return problems
+
+    def _unreachable(self, service: Service, prometheus: str, probed: Iterable[str] = ()) -> Problem:
         if service.exporter_url:
-            return Problem(f"{SERVICES}.{service.name}.exporter_url",
+            adopted = service.listen_variable.endswith(".exporter_url")
+            return Problem(service.listen_variable,
                            f"is a loopback address of {service.host}, which Prometheus on {prometheus} can't reach: "
-                           "publish the exporter on an address of that host and write that")
+                           + ("publish the exporter on an address of that host and write that" if adopted else
+                              "serve its metrics on an address of that host in a network that you trust and write "
+                              'that, or write "" to do without them'))
+        because = f" (it is needed there for probes of {', '.join(sorted(set(probed)))})" if probed else ""
         return Problem(service.listen_variable,
                        f"{service.component} on {service.host} listens on {service.listen_address}, which Prometheus "
-                       f"on {prometheus} can't reach: set {service.listen_variable} to an address of that host in a "
-                       f"network that you trust, for example 192.0.2.10:{service.port}")
+                       f"on {prometheus} can't reach{because}: set {service.listen_variable} to an address of that "
+                       f"host in a network that you trust, for example 192.0.2.10:{service.port}")
 
 
 class _Host:
@@ -349,13 +513,13 @@ class _Host:
                  or mixin["placement"] == "observability" and self.name in self.site.observability]
         entries = self._entries()
         listen = {role: self.site.listen_address(self.name, role)
-                  for role in sorted({mixin["role"] for mixin in self.mixins.values()})}
+                  for role in sorted({mixin["role"] for mixin in self.mixins.values() if "role" in mixin})}
         for role in listen:
             given = self.site.variables(self.name).get(f"{role}_listen_address")
             self.problems += spec.check_value(f"{role}_listen_address", {"type": "str"}, given) if given else []
         # Ports that a service may not be given: every mixin's own, and what the user sets on this host. So a service
         # that comes or goes moves no other one's port.
-        self.ports = {mixin["default_port"] for mixin in self.mixins.values()}
+        self.ports = {mixin["default_port"] for mixin in self.mixins.values() if "role" in mixin}
         self.ports |= {spec.split_address(address)[1] for address in listen.values()}
         self.ports |= {spec.split_address(entry["exporter_listen_address"])[1] for entry in entries.values()
                        if entry.get("exporter_listen_address")}
@@ -395,12 +559,13 @@ class _Host:
                 return self._problem(f"{name}.type", text)
             return self._problem(name, f"{text}; an entry with a name of its own needs `type:`")
         # The machine itself may have an entry, under its own name, because its exporter may be one that runs already.
-        if mixin["placement"] == "observability" or (mixin["placement"] == "every_host" and kind != name):
+        if mixin["placement"] in ("observability", "probes") or (mixin["placement"] == "every_host" and kind != name):
             return self._problem(name, f"the service {kind} is watched without an entry: remove the line")
         if name in self.mixins and name != kind and self.mixins[name]["placement"] != "monitored_services":
             return self._problem(name, f"this name belongs to the service {name}, which is always watched: choose "
                                        "another")
-        options = COMMON_OPTIONS | dict(mixin.get("options") or {})
+        options = {key: option for key, option in COMMON_OPTIONS.items() if self._takes(mixin, key)}
+        options |= dict(mixin.get("options") or {})
         if given.get("container") is not None and (self.name not in self.site.observability
                                                    or "container" not in options):
             where = ("works on Prometheus's own host only, because the addresses of Docker's bridges can't be reached "
@@ -421,17 +586,27 @@ class _Host:
         self.problems.append(Problem(f"{SERVICES}.{name}" if name else SERVICES, text))
         return None
 
+    @staticmethod
+    def _takes(mixin: Mapping[str, Any], option: str) -> bool:
+        """Whether services of a type take one of the common options."""
+        return {"exporter_url": "job" in mixin, "exporter_listen_address": "role" in mixin,
+                "front_door": mixin["placement"] == "monitored_services"}.get(option, True)
+
     def _service(self, name: str, entry: Mapping[str, Any], listen: Mapping[str, str]) -> Service:
         kind = entry["type"]
         mixin = self.mixins[kind]
-        role = mixin["role"]
+        role = mixin.get("role", "")
         defaults = mixin.get("options") or {}
         options = {key: option["default"] for key, option in defaults.items() if "default" in option}
         options |= {key: value for key, value in entry.items() if key not in COMMON_OPTIONS}
-        common = {"host": self.name, "name": name, "type": kind, "role": role, "options": options}
-        if entry.get("exporter_url"):
-            return Service(**common, component="", listen_address="", listen_variable="",
-                           exporter_url=entry["exporter_url"])
+        common = {"host": self.name, "name": name, "type": kind, "role": role, "options": options,
+                  "front_door": entry.get("front_door") or self._external_url(mixin)}
+        metrics = mixin.get("metrics_url", "")
+        if entry.get("exporter_url") or not role:
+            named = "" if entry.get("exporter_url") else next(iter(OPTION.findall(metrics)), "")
+            return Service(**common, component="", listen_address="",
+                           listen_variable=f"{SERVICES}.{name}.{named or 'exporter_url'}",
+                           exporter_url=entry.get("exporter_url") or fill_options(metrics, options))
         component, address, variable = role, listen[role], f"{role}_listen_address"
         if name != kind:
             component = f"{role}@{name}"
@@ -442,6 +617,13 @@ class _Host:
             address = self._next(address)
         return Service(**common, component=component, listen_address=address, listen_variable=variable)
 
+    def _external_url(self, mixin: Mapping[str, Any]) -> str:
+        """The address under which people open a web page of ours, if it is to be probed."""
+        variables = self.site.variables(self.name)
+        if mixin["placement"] != "observability" or not _true(variables.get(f"{PROBER}_front_doors", True)):
+            return ""
+        return str(variables.get(f"{mixin['role']}_external_url") or "")
+
     def _next(self, address: str) -> str:
         """The next free port after a role's own, on the same interface."""
         listens_on, port = spec.split_address(address)
@@ -449,6 +631,13 @@ class _Host:
             port += 1
         self.ports.add(port)
         return spec.join_address(listens_on, port)
+
+
+def _true(value: Any) -> bool:
+    try:
+        return check_type_bool(value)
+    except TypeError:  # the check of the role's variables says so
+        return True
 
 
 def _grouped(job: str, targets: list[tuple[dict, dict]]) -> list[dict]:

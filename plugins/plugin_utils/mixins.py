@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The one reader of the mixins.
 
-A mixin (mixins/<service>/) is data: how a kind of service is scraped, its rules, their tests, the metrics it exposes
-and its runbook. This file reads and checks that data and fills in the placeholders. It knows nothing of Ansible.
+A mixin (mixins/<service>/) is data: how a kind of service is scraped and probed, its rules, their tests, the metrics
+it exposes and its runbook. This file reads and checks that data and fills in the placeholders. It knows nothing of
+Ansible.
 
     python plugins/plugin_utils/mixins.py render DIR    # the rules and their tests with default values, for promtool
 """
@@ -26,8 +27,13 @@ PROMETHEUS = "http://127.0.0.1:9090"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
 OPTION_TYPES = {"str", "int", "float", "bool", "list", "dict", "path"}
-SCRAPE_KEYS = {"job", "role", "placement", "default_port", "path", "options"}
-PLACES = {"every_host", "observability", "monitored_services"}
+SCRAPE_KEYS = {"job", "role", "placement", "default_port", "path", "metrics_url", "probes", "options"}
+PLACES = {"every_host", "observability", "monitored_services", "probes"}
+PROBE_KEYS = {"module", "target", "from", "unless"}
+# The modules of roles/blackbox_exporter that are there on every host.
+MODULES = {"http_2xx", "front_door", "tcp_connect", "redis_ping"}
+SOURCES = {"host", "observability"}
+OPTION = re.compile(r"\{([^{}]*)\}")
 METRIC_TYPES = {"counter", "gauge", "histogram", "summary", "untyped", "info", "stateset"}
 
 
@@ -43,29 +49,30 @@ class Mixins:
 
     def __init__(self, folder=FOLDER):
         self.folder = Path(folder)
+        self._scrapes = {}
 
     def names(self):
         """The mixins there are, in alphabetical order."""
         return sorted(path.parent.name for path in self.folder.glob("*/scrape.yml"))
 
     def scrape(self, name):
-        """How a mixin's service is scraped: job, role, placement, default_port, path, options."""
-        file = self._file(name, "scrape.yml")
-        scrape = _load(file, dict)
-        _known_keys(file, "", scrape, SCRAPE_KEYS)
-        for key, kind in (("job", str), ("role", str), ("path", str), ("default_port", int)):
-            if type(scrape.get(key)) is not kind:
-                raise MixinError(_short(file), key, f"is needed and must be of type {kind.__name__}")
-        if scrape.get("placement") not in PLACES:
-            raise MixinError(_short(file), "placement", f"must be one of {', '.join(sorted(PLACES))}")
-        scrape.setdefault("options", {})
-        for option, spec in scrape["options"].items():
-            if not isinstance(spec, dict) or spec.get("type") not in OPTION_TYPES or not spec.get("description"):
-                raise MixinError(_short(file), f"options.{option}",
-                                 f"needs a description and a type out of {', '.join(sorted(OPTION_TYPES))}")
-        if scrape["options"] and scrape["placement"] != "monitored_services":
-            raise MixinError(_short(file), "options", "only a mixin with `placement: monitored_services` takes options")
-        return scrape
+        """How a mixin's service is watched: job, role, placement, default_port, path, metrics_url, probes, options."""
+        if name not in self._scrapes:
+            file = self._file(name, "scrape.yml")
+            self._scrapes[name] = _checked(_load(file, dict), file)
+        return self._scrapes[name]
+
+    def probed_only(self):
+        """The mixins whose services nothing but probes tell of."""
+        return [name for name in self.names() if "job" not in self.scrape(name)]
+
+    def has_rules(self, name):
+        """Whether a mixin has rules of its own. One that has only probes may do without; any other has them."""
+        return "job" in self.scrape(name) or (self.folder / name / "rules.yml").is_file()
+
+    def has_dashboard(self, name):
+        """Whether a mixin has a dashboard, which is then `aistack-<name>` in Grafana."""
+        return (self.folder / name / "dashboard.json").is_file()
 
     def options(self, name):
         """The options of monitored_services.<key> for this type, as an argument spec."""
@@ -96,29 +103,48 @@ class Mixins:
 
     def values(self, given=None):
         """The complete values of the placeholders: what was given, checked, over the defaults."""
-        values = {"runbook_url": RUNBOOKS, "prometheus_url": PROMETHEUS, "thresholds": {}}
         given = dict(given or {})
-        thresholds = dict(given.pop("thresholds", None) or {})
+        values = {"runbook_url": RUNBOOKS, "prometheus_url": PROMETHEUS, "grafana_url": "",
+                  "probed_only": _pattern(self.probed_only()),
+                  "thresholds": self._threshold_values(given.pop("thresholds", None) or {}),
+                  "services": self._service_values(given.pop("services", None) or {}),
+                  "energy": _energy_values(given.pop("energy", None) or {})}
+        addresses = ("runbook_url", "prometheus_url", "grafana_url")
         for key, value in given.items():
-            if key not in values:
-                raise MixinError("values", key, f"is unknown{_nearest(key, values)}")
-            if not isinstance(value, str) or not value:
+            if key not in addresses:
+                raise MixinError("values", key, f"is unknown{_nearest(key, addresses)}")
+            if not isinstance(value, str) or not (value or key == "grafana_url"):
                 raise MixinError("values", key, "must be an address")
             values[key] = value.rstrip("/")
+        return values
+
+    def _threshold_values(self, given):
         known = self.thresholds()
-        for key, value in thresholds.items():
+        for key, value in given.items():
             if key not in known:
                 raise MixinError("thresholds", key, f"is unknown{_nearest(key, known)}")
             low, high = known[key].get("minimum", 0), known[key].get("maximum", float("inf"))
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
                 limits = f"from {low} to {high}" if high != float("inf") else f"of at least {low}"
                 raise MixinError("thresholds", key, f"must be a number {limits} ({known[key]['unit']}), not {value!r}")
-        values["thresholds"] = {key: thresholds.get(key, spec["default"]) for key, spec in known.items()}
-        return values
+        return {key: given.get(key, spec["default"]) for key, spec in known.items()}
+
+    def _service_values(self, given):
+        """{type: regular expression of its services' names}; a type of which nothing is said has its own name."""
+        names = self.names()
+        for kind in given:
+            if kind not in names:
+                raise MixinError("services", kind, f"is unknown{_nearest(kind, names)}")
+        return {kind: _pattern(given.get(kind) or [kind]) for kind in names}
 
     def rules(self, name, given=None):
         """A mixin's rules document with its placeholders filled in and every alert's links added."""
         return self._rules(name, self.values(given))
+
+    def rule_files(self, names, given=None):
+        """{"<name>.yml": rules document} of those of the mixins that have rules."""
+        values = self.values(given)
+        return {f"{name}.yml": self._rules(name, values) for name in names if self.has_rules(name)}
 
     def alerts(self, name):
         """A mixin's alerts as they are written, placeholders and all."""
@@ -128,22 +154,23 @@ class Mixins:
     def render(self, folder, given=None):
         """Write the rules and their tests, filled in, to <folder>/<mixin>/ where promtool can run them."""
         values = self.values(given)
-        for name in self.names():
+        for name in filter(self.has_rules, self.names()):
             target = Path(folder) / name
             target.mkdir(parents=True, exist_ok=True)
             tests = self._file(name, "rules.test.yml")
             documents = {"rules.yml": self._rules(name, values),
-                         "rules.test.yml": _fill(_load(tests, dict), _flat(values), tests)}
+                         "rules.test.yml": fill(_load(tests, dict), flat(values), tests)}
             for file, document in documents.items():
                 (target / file).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
     def _rules(self, name, values):
         file = self._file(name, "rules.yml")
-        document = _fill(_load(file, dict), _flat(values), file)
+        document = fill(_load(file, dict), flat(values), file)
+        page = f"{values['grafana_url']}/d/aistack-{name}" if self.has_dashboard(name) else ""
         for group in document.get("groups", ()):
             for rule in group.get("rules", ()):
                 if "alert" in rule:
-                    _add_links(rule, name, values)
+                    _add_links(rule, name, values, page if values["grafana_url"] else "")
         return document
 
     def _file(self, name, file):
@@ -151,23 +178,120 @@ class Mixins:
             raise MixinError(f"{self.folder.name}/{name}", "", f"there is no such mixin{_nearest(name, self.names())}")
         path = self.folder / name / file
         if not path.is_file():
-            raise MixinError(_short(path), "", "is missing: every mixin has one")
+            needs = ("every mixin has one" if "job" in self.scrape(name)
+                     else "a mixin that has only probes may do without, and then has none to be asked for")
+            raise MixinError(_short(path), "", f"is missing: {needs}")
         return path
 
 
-def _add_links(rule, name, values):
+def _checked(scrape, file):
+    """A scrape.yml with every key there and right."""
+    def fault(key, problem):
+        return MixinError(_short(file), key, problem)
+
+    _known_keys(file, "", scrape, SCRAPE_KEYS)
+    if scrape.get("placement") not in PLACES:
+        raise fault("placement", f"must be one of {', '.join(sorted(PLACES))}")
+    scrape.setdefault("options", {})
+    scrape.setdefault("probes", {})
+    # What comes with a component of ours, with metrics of the service itself, and with nothing but probes.
+    if "role" in scrape:
+        needed, without = {"job": str, "role": str, "path": str, "default_port": int}, "a role"
+    elif "metrics_url" in scrape:
+        needed, without = {"job": str, "metrics_url": str}, "metrics_url"
+    else:
+        needed, without = {}, "neither a role nor metrics_url"
+    for key, kind in needed.items():
+        if type(scrape.get(key)) is not kind:
+            raise fault(key, f"is needed and must be of type {kind.__name__}")
+    for key in ("job", "path", "default_port", "metrics_url"):
+        if key in scrape and key not in needed:
+            raise fault(key, f"has no use in a mixin with {without}")
+    if "role" not in scrape and scrape["placement"] != "monitored_services":
+        raise fault("placement", "must be monitored_services where no role of ours is installed")
+    if not needed and not scrape["probes"]:
+        raise fault("probes", "are needed in a mixin that has neither a role nor metrics_url")
+    for option, spec in scrape["options"].items():
+        if not isinstance(spec, dict) or spec.get("type") not in OPTION_TYPES or not spec.get("description"):
+            raise fault(f"options.{option}",
+                        f"needs a description and a type out of {', '.join(sorted(OPTION_TYPES))}")
+    if scrape["options"] and scrape["placement"] != "monitored_services":
+        raise fault("options", "only a mixin with `placement: monitored_services` takes options")
+    # A component of ours has an address of its own, and what people open is said by <role>_external_url.
+    known = {"front_door", *(scrape["options"] if scrape["placement"] == "monitored_services" else ("url",))}
+    _only_options(file, "metrics_url", scrape.get("metrics_url", ""), known)
+    for name, probe in scrape["probes"].items():
+        _check_probe(file, f"probes.{name}", probe, known)
+    return scrape
+
+
+def _check_probe(file, key, probe, known):
+    if not isinstance(probe, dict):
+        raise MixinError(_short(file), key, "must be a mapping of module, target and from")
+    _known_keys(file, key, probe, PROBE_KEYS)
+    probe.setdefault("from", "host")
+    for name, choices in (("module", MODULES), ("from", SOURCES)):
+        if probe.get(name) not in choices:
+            raise MixinError(_short(file), f"{key}.{name}", f"must be one of {', '.join(sorted(choices))}")
+    if not isinstance(probe.get("target"), str) or not probe["target"]:
+        raise MixinError(_short(file), f"{key}.target", "is needed and must be of type str")
+    _only_options(file, f"{key}.target", probe["target"], known)
+    if "unless" in probe and probe["unless"] not in known:
+        raise MixinError(_short(file), f"{key}.unless", f"names no option{_nearest(probe['unless'], known)}")
+
+
+def _only_options(file, key, template, known):
+    for name in OPTION.findall(template):
+        if name not in known:
+            raise MixinError(_short(file), key, f"{{{name}}} names no option{_nearest(name, known)}")
+
+
+def fill_options(template, options):
+    """A template of scrape.yml with the options that it names; empty when one of them is empty."""
+    if not all(options.get(name) for name in OPTION.findall(template)):
+        return ""
+    # An address may be written with a slash at its end or without.
+    return re.sub(r"\{([^{}]*)\}(/?)", lambda match: (str(options[match[1]]).rstrip("/") + "/" if match[2]
+                                                      else str(options[match[1]])), template)
+
+
+def _energy_values(given):
+    """What is known of power and its price: numbers above zero, and the currency's name."""
+    known = {"tariff_per_kwh", "host_watts", "currency"}
+    for key, value in given.items():
+        if key not in known:
+            raise MixinError("energy", key, f"is unknown{_nearest(key, known)}")
+        if key == "currency":
+            if not isinstance(value, str):
+                raise MixinError("energy", key, f"must be a text such as EUR, not {value!r}")
+        elif isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+            raise MixinError("energy", key, f"must be a number of at least 0, not {value!r}")
+    return {key: value for key, value in given.items() if value not in ("", None)}
+
+
+def _pattern(names):
+    """A regular expression that matches these names. Without a backslash, whose escape differs from place to place."""
+    return "|".join(name.replace(".", "[.]") for name in sorted(set(names)))
+
+
+def _add_links(rule, name, values, page):
     """The links that every alert carries. An alert's own annotation wins."""
     alert = rule["alert"]
     annotations = rule.setdefault("annotations", {})
     annotations.setdefault("runbook_url", f"{values['runbook_url']}/{name}/runbook.md#{alert.lower()}")
-    annotations.setdefault("dashboard_url", f"{values['prometheus_url']}/alerts?search={alert}")
+    annotations.setdefault("dashboard_url", page or f"{values['prometheus_url']}/alerts?search={alert}")
 
 
-def _flat(values):
-    """{"runbook_url": …, "thresholds.cpu_percent": "80", …}: what each placeholder is replaced with."""
-    flat = {key: value for key, value in values.items() if key != "thresholds"}
-    flat.update({f"thresholds.{key}": _number(value) for key, value in values["thresholds"].items()})
-    return flat
+def flat(values):
+    """{"runbook_url": …, "thresholds.cpu_percent": "80", …}: the text that each placeholder is replaced with."""
+    result = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            result.update({f"{key}.{name}": item if isinstance(item, str) else _number(item)
+                           for name, item in value.items()})
+        else:
+            result[key] = value
+    return result
 
 
 def _number(value):
@@ -175,20 +299,20 @@ def _number(value):
     return str(int(value)) if float(value).is_integer() else str(value)
 
 
-def _fill(node, flat, file, key=""):
+def fill(node, texts, file, key=""):
     """A copy of a document with every ${placeholder} in its strings replaced."""
     if isinstance(node, dict):
-        return {name: _fill(value, flat, file, f"{key}.{name}".lstrip(".")) for name, value in node.items()}
+        return {name: fill(value, texts, file, f"{key}.{name}".lstrip(".")) for name, value in node.items()}
     if isinstance(node, list):
-        return [_fill(value, flat, file, f"{key}[{index}]") for index, value in enumerate(node)]
+        return [fill(value, texts, file, f"{key}[{index}]") for index, value in enumerate(node)]
     if not isinstance(node, str):
         return node
 
     def value_of(match):
-        if match[1] not in flat:
-            hint = _nearest(match[1], flat) or " (a reference to a regular expression's group is written $1)"
+        if match[1] not in texts:
+            hint = _nearest(match[1], texts) or " (a reference to a regular expression's group is written $1)"
             raise MixinError(_short(file), key, f"unknown placeholder {match[0]}{hint}")
-        return flat[match[1]]
+        return texts[match[1]]
 
     return PLACEHOLDER.sub(value_of, node)
 

@@ -132,9 +132,10 @@ FORMATS: list[tuple[re.Pattern, Callable[[str], Any], str]] = [
     (re.compile(r"_memory_max$"), MEMORY.fullmatch, "a size such as 512M or 4G, or a percentage of the memory"),
     (re.compile(r"(^|[._])listen_address$"), _is_address, "host:port, for example 127.0.0.1:9090"),
     (re.compile(r"(^|[._])smarthost$"), _is_smarthost, "host:port, for example mail.example.org:587"),
-    # It ends on a command line, where everybody on the host can read it.
-    (re.compile(rf"^{SERVICES}\..*[._]url$"), _is_bare_web_address,
+    # It ends on a command line or in a label, where everybody can read it.
+    (re.compile(rf"^{SERVICES}\..*([._]url|\.front_door)$"), _is_bare_web_address,
      "an http or https address without a log-in, for example http://127.0.0.1:11434"),
+    (re.compile(rf"^{SERVICES}\..*\.address$"), _is_smarthost, "host:port, for example 127.0.0.1:5432"),
     (re.compile(r"_web_login\.username$"), lambda value: ":" not in value, "a name without a colon"),
     (re.compile(r"(^|[._])url$"), _is_web_address, "an http or https address, for example http://127.0.0.1:11434"),
     (re.compile(r"\.email\.(to(\[\d+\])?|from)$"), EMAIL.fullmatch, "an e-mail address"),

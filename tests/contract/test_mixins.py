@@ -11,17 +11,21 @@ from pathlib import Path
 import promql_parser
 import pytest
 import yaml
-from ansible_collections.aistack.observability.plugins.plugin_utils.mixins import PLACEHOLDER, Mixins
+from ansible_collections.aistack.observability.plugins.plugin_utils import inventory_model
+from ansible_collections.aistack.observability.plugins.plugin_utils.mixins import MODULES, PLACEHOLDER, Mixins
 
 HERE = Path(__file__).parent
 MIXINS = Mixins()
 NAMES = MIXINS.names()
+# A mixin that has only probes needs nothing but its scrape.yml.
+PROBED_ONLY = MIXINS.probed_only()
+RULED = [name for name in NAMES if MIXINS.has_rules(name)]
 VALUES = MIXINS.values()
-RULES = {name: MIXINS.rules(name) for name in NAMES}
-ALERTS = [(name, rule) for name in NAMES for group in RULES[name]["groups"] for rule in group["rules"]
+RULES = {name: MIXINS.rules(name) for name in RULED}
+ALERTS = [(name, rule) for name in RULED for group in RULES[name]["groups"] for rule in group["rules"]
           if "alert" in rule]
 EACH_ALERT = pytest.mark.parametrize("name, alert", ALERTS, ids=[rule["alert"] for _name, rule in ALERTS])
-EACH_MIXIN = pytest.mark.parametrize("name", NAMES)
+EACH_MIXIN = pytest.mark.parametrize("name", RULED)
 
 # What Prometheus makes itself, and its labels.
 SYNTHETIC = {
@@ -30,6 +34,7 @@ SYNTHETIC = {
     "ALERTS": ("alertname", "alertstate", "severity", "problem"),
 }
 TARGET_LABELS = {"instance", "service", "job"}
+PROBE_LABELS = {"type", "probe", "target"}
 
 
 # -- the rules by themselves -------------------------------------------------------------------------------------------
@@ -64,7 +69,7 @@ def test_one_fault_makes_one_alert(promtool, rendered):
 
 def test_the_test_of_all_mixins_is_of_all_mixins():
     tests = yaml.safe_load((HERE / "one_fault_one_alert.test.yml").read_text(encoding="utf-8"))
-    assert sorted(tests["rule_files"]) == [f"{name}/rules.yml" for name in NAMES]
+    assert sorted(tests["rule_files"]) == [f"{name}/rules.yml" for name in RULED]
     assert sorted(tests["group_eval_order"]) == sorted(group["name"] for document in RULES.values()
                                                        for group in document["groups"])
 
@@ -96,10 +101,18 @@ def test_alert_has_a_runbook(name, alert):
     assert steps == ["Meaning", "Impact", "Diagnosis", "Mitigation"]
 
 
+def own_of_grafana(name):
+    """Alerts that Grafana alone raises: panel rules that double none of Prometheus's."""
+    file = MIXINS.folder / name / "panel_rules.yml"
+    rules = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else []
+    return [rule["title"] for rule in rules if "twin" not in rule and "down" not in rule]
+
+
 @EACH_MIXIN
 def test_runbook_has_no_other_sections(name):
     sections = re.findall(r"^## (.*)$", MIXINS.runbook(name), re.MULTILINE)
-    assert sections == [alert["alert"] for its, alert in ALERTS if its == name], "not the alerts in their order"
+    assert sections == [alert["alert"] for its, alert in ALERTS if its == name] + own_of_grafana(name), (
+        "not the alerts in their order")
 
 
 @EACH_MIXIN
@@ -147,7 +160,7 @@ def test_alert_is_tested(name, alert):
 
 
 def test_every_recorded_series_is_tested():
-    for name in NAMES:
+    for name in RULED:
         expressions = [case["expr"] for test in unit_tests(name) for case in test.get("promql_expr_test", ())]
         for rule in rules_of(RULES[name]):
             assert "alert" in rule or any(rule["record"] in expression for expression in expressions), rule["record"]
@@ -184,11 +197,13 @@ def selectors(expression):
 def catalogue():
     """{metric: its labels} of everything that there is to be asked for."""
     known = {metric: set(labels) for metric, labels in SYNTHETIC.items()}
-    for name in NAMES:
+    for name in RULED:
         for metric in MIXINS.metrics(name)["metrics"]:
             for part in {"histogram": ("_bucket", "_sum", "_count"), "summary": ("", "_sum", "_count")}.get(
                     metric["type"], ("",)):
-                known.setdefault(metric["name"] + part, set()).update(metric["labels"], ["le"] * (part == "_bucket"))
+                known.setdefault(metric["name"] + part, set()).update(
+                    metric["labels"], ["le"] * (part == "_bucket"),
+                    PROBE_LABELS if metric["name"].startswith("probe_") else ())
         for rule in rules_of(RULES[name]):
             if "record" in rule:
                 # Of what a rule records, only the labels of the target are ever matched on.
@@ -208,7 +223,7 @@ def unknown(rule, known):
     return faults
 
 
-@pytest.mark.parametrize("rule", [rule for name in NAMES for rule in rules_of(RULES[name])],
+@pytest.mark.parametrize("rule", [rule for name in RULED for rule in rules_of(RULES[name])],
                          ids=lambda rule: rule.get("alert") or rule["record"])
 def test_every_metric_exists(rule):
     assert unknown(rule, catalogue()) == []
@@ -235,8 +250,26 @@ def test_availability_has_one_definition_of_up():
             read = {metric for metric, _labels in selectors(alert["expr"])}
             assert read <= {"service:up", "host:up", "node_time_seconds", "node_boot_time_seconds", "ALERTS"}
             assert "service" in alert["labels"] or "service:up" in read
-    recorded = {name: [rule["record"] for rule in rules_of(RULES[name]) if "record" in rule] for name in NAMES}
-    assert all("service:up" in records for records in recorded.values())
+    recorded = {name: [rule["record"] for rule in rules_of(RULES[name]) if "record" in rule] for name in RULED}
+    # Nobody records what another one does: the blackbox mixin does it for those that have only probes.
+    assert {name for name, records in recorded.items() if "service:up" in records} == set(NAMES) - set(PROBED_ONLY)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_probed_counts(name):
+    """A failed probe of a service is part of its one definition of up."""
+    recorder = "blackbox" if name in PROBED_ONLY else name
+    (recorded,) = [rule["expr"] for rule in rules_of(RULES[recorder]) if rule.get("record") == "service:up"]
+    matchers = [str(matcher) for matcher in re.findall(r'probe_success\{[^}]*\btype=~?"([^"]*)"', recorded)]
+    probed = MIXINS.scrape(name)["probes"] or MIXINS.scrape(name)["placement"] == "monitored_services"
+    assert bool(probed) == any(re.fullmatch(matcher, name) for matcher in matchers)
+
+
+@pytest.mark.parametrize("name", PROBED_ONLY)
+def test_what_has_only_probes_has_no_metrics_of_its_own(name):
+    """With metrics it would have a job, and its rules would say themselves whether it is up."""
+    assert not (MIXINS.folder / name / "metrics.yml").exists()
+    assert not any("service:up" in rule.get("record", "") for rule in rules_of(RULES.get(name, {"groups": []})))
 
 
 def test_a_dead_service_reaches_a_person_within_two_minutes():
@@ -249,7 +282,7 @@ def test_a_dead_service_reaches_a_person_within_two_minutes():
     waits = {"HostDown": seconds(route[1]), "ServiceDown": max(seconds(route[1]), seconds(route[2]))}
     groups = {group["name"]: group for document in RULES.values() for group in document["groups"]}
     for alert in [alert for _name, alert in ALERTS if alert["alert"] in waits]:
-        stages = max(seconds(groups[f"{name}.up"]["interval"]) for name in NAMES)
+        stages = max(seconds(groups[f"{name}.up"]["interval"]) for name in set(NAMES) - set(PROBED_ONLY))
         stages += 2 * seconds(groups["availability"]["interval"])
         assert 15 + 5 + 15 + stages + seconds(alert["for"]) + waits[alert["alert"]] + 5 < 120
 
@@ -258,7 +291,7 @@ def test_a_dead_service_reaches_a_person_within_two_minutes():
 
 def test_thresholds_name_their_users():
     used = {}
-    for name in NAMES:
+    for name in RULED:
         for alert in MIXINS.alerts(name):
             for placeholder in PLACEHOLDER.findall(str(alert)):
                 used.setdefault(placeholder.removeprefix("thresholds."), set()).add(alert["alert"])
@@ -274,6 +307,19 @@ def test_thresholds_are_documented():
 
 
 def test_jobs_and_ports_differ():
-    scrapes = [MIXINS.scrape(name) for name in NAMES]
     for key in ("job", "default_port"):
-        assert len({scrape[key] for scrape in scrapes}) == len(NAMES)
+        given = [MIXINS.scrape(name)[key] for name in NAMES if key in MIXINS.scrape(name)]
+        assert len(given) == len(set(given)) > 3
+        assert "probe" not in given
+
+
+def test_one_type_is_what_probes():
+    assert [name for name in NAMES if MIXINS.scrape(name)["placement"] == "probes"] == ["blackbox"]
+
+
+def test_the_modules_that_mixins_name_are_the_roles():
+    text = (HERE.parents[1] / "roles/blackbox_exporter/templates/blackbox.yml.j2").read_text(encoding="utf-8")
+    assert MODULES == set(re.findall(r"^  ([a-z_0-9]+):$", text, re.MULTILINE)) - {"icmp"}
+    used = {probe["module"] for name in NAMES for probe in MIXINS.scrape(name)["probes"].values()} | {
+        inventory_model.FRONT_DOOR["module"]}
+    assert used == MODULES

@@ -229,12 +229,20 @@ def test_silence():
 
 def test_servers():
     model = site({"prometheus_web_tls": {"certificate": "/c", "authority": "/ca.pem"}}, REACHABLE)
-    assert model.servers(BOX, {"username": "a", "password": "b", "password_hash": "c"}) == {
+    login = {"username": "a", "password": "b", "password_hash": "c"}
+    assert model.servers(BOX, {"prometheus": login, "alertmanager": login}) == {
         "prometheus": {"url": "https://127.0.0.1:9090", "login": {"username": "a", "password": "b"},
                        "tls": {"server_name": BOX, "authority": "/ca.pem"}},
         "alertmanager": {"url": "http://127.0.0.1:9093", "login": {"username": "a", "password": "b"}}}
-    assert model.servers(GPU) == {}
-    assert set(site({"prometheus_state": "absent"}).servers(BOX)) == {"alertmanager"}
+    both = {"prometheus": None, "alertmanager": None}
+    assert model.servers(GPU, both) == {}
+    assert site({"prometheus_state": "absent"}).servers(BOX, both) == {"alertmanager": {"url": "http://127.0.0.1:9093"}}
+
+
+def test_what_dashboards_can_show():
+    assert site(services(ollama={})).available(BOX) >= {"host", "ollama", "prometheus"}
+    assert "energy" not in site({"observability_energy_and_cost": {"tariff_per_kwh": 0.3}}).available(BOX)
+    assert "energy" in site({"observability_energy_and_cost": {"tariff_per_kwh": 0.3, "host_watts": 90}}).available(BOX)
 
 
 @pytest.mark.parametrize(("variables", "url"), [
@@ -248,9 +256,195 @@ def test_web_url(variables, url):
 
 
 def test_types_in_use():
-    assert site({}, {**REACHABLE, **services(x={"type": "ollama"})}).types() == [
-        "alertmanager", "host", "ollama", "prometheus"]
+    model = site({}, {**REACHABLE, **services(x={"type": "ollama"})})
+    assert model.types() == ["alertmanager", "host", "ollama", "prometheus"]
     assert "ollama" not in site().types()
+
+
+def test_names_by_type():
+    model = site(services(b={"type": "ollama"}, ollama={}), {**REACHABLE, **services(ollama={}, a={"type": "ollama"})})
+    assert model.services_by_type()["ollama"] == ["a", "b", "ollama"]
+    assert model.services_by_type()["host"] == ["host"]
+
+
+# -- services without a component of ours, and probes ------------------------------------------------------------
+
+
+PROBED = {
+    **MIXINS,
+    "prometheus": {**MIXINS["prometheus"], "probes": {
+        "health": {"module": "http_2xx", "target": "{url}/-/ready", "from": "host"}}},
+    "ollama": {**MIXINS["ollama"], "probes": {
+        "health": {"module": "http_2xx", "target": "{url}/api/version", "from": "host", "unless": "api_key"}},
+        "options": {**MIXINS["ollama"]["options"], "api_key": {"type": "str"}}},
+    "blackbox": {"job": "blackbox", "role": "blackbox_exporter", "placement": "probes", "default_port": 9115,
+                 "path": "/metrics"},
+    "keycloak": {"job": "keycloak", "placement": "monitored_services", "metrics_url": "{management_url}/metrics",
+                 "probes": {"health": {"module": "http_2xx", "target": "{management_url}/health", "from": "host"},
+                            "realm": {"module": "http_2xx", "target": "{url}/realms/{realm}", "from": "host"}},
+                 "options": {"url": {"type": "str", "default": "http://127.0.0.1:8080"},
+                             "management_url": {"type": "str", "default": "http://127.0.0.1:9000"},
+                             "realm": {"type": "str", "default": "master"}}},
+    "redis": {"placement": "monitored_services",
+              "probes": {"health": {"module": "redis_ping", "target": "{address}", "from": "host"}},
+              "options": {"address": {"type": "str", "default": "127.0.0.1:6379"}}},
+}
+
+
+def probed(box=None, gpu=None):
+    variables = {BOX: box or {}, GPU: gpu or {}}
+    return Site({"observability": [BOX], "monitored": [GPU] if gpu is not None else []}, variables.__getitem__, PROBED)
+
+
+def probes(model):
+    """{(instance, service, probe): (who asks, module, target)} as Prometheus is told."""
+    found = {}
+    for config in model.scrape_configs(BOX):
+        for static in config["static_configs"] if config["job_name"].startswith("probe") else ():
+            labels = static["labels"]
+            assert config["metrics_path"] == "/probe" and labels["__param_target"] == labels["target"]
+            found[labels["instance"], labels["service"], labels["probe"]] = (
+                static["targets"][0], labels["__param_module"], labels["target"])
+    return found
+
+
+HERE = "127.0.0.1:9115"
+READY = (HERE, "http_2xx", "http://127.0.0.1:9090/-/ready")
+
+
+def test_who_is_probed_is_asked_from_its_own_host():
+    model = probed(services(cache={"type": "redis", "address": "127.0.0.1:7000"}))
+    assert probes(model) == {(BOX, "prometheus", "health"): READY,
+                             (BOX, "cache", "health"): (HERE, "redis_ping", "127.0.0.1:7000")}
+    (static,) = [static for config in model.scrape_configs(BOX) for static in config["static_configs"]
+                 if static["labels"]["service"] == "cache"]
+    assert static["labels"]["type"] == "redis"  # and no other job has it
+    assert model.roles(BOX) == ["alertmanager", "blackbox_exporter", "node_exporter", "prometheus"]
+    assert model.problems(BOX) == []
+
+
+def test_the_blackbox_exporter_is_where_something_is_probed_from():
+    there = {"node_exporter_listen_address": ":9100", "blackbox_exporter_listen_address": ":9116", **services(redis={})}
+    model = probed({}, there)
+    assert "blackbox_exporter" in model.roles(GPU)
+    assert probes(model)[GPU, "redis", "health"] == ("gpu1.lan:9116", "redis_ping", "127.0.0.1:6379")
+    assert targets(model)[("blackbox", GPU, "blackbox")] == ["gpu1.lan:9116"]
+    assert model.silence(BOX, "blackbox")["matchers"] == {"instance": BOX, "service": "blackbox"}
+    assert "blackbox_exporter" not in probed({}, {"node_exporter_listen_address": ":9100"}).roles(GPU)
+    without = Site({"observability": [BOX]}, lambda host: services(ollama={}), MIXINS)
+    assert without.probes() == [] and without.blackbox(BOX) == {}
+
+
+def test_metrics_of_its_own_are_scraped_as_they_are():
+    model = probed(services(keycloak={"management_url": "http://127.0.0.1:9000/"}))
+    assert targets(model)[("keycloak", BOX, "keycloak")] == ["127.0.0.1:9000"]
+    assert [service.component for service in model.services(BOX, "keycloak")] == [""]
+    assert {key[2]: probe[2] for key, probe in probes(model).items() if key[1] == "keycloak"} == {
+        "health": "http://127.0.0.1:9000/health", "realm": "http://127.0.0.1:8080/realms/master"}
+    adopted = probed(services(keycloak={"exporter_url": "http://127.0.0.1:1/m"}))
+    assert targets(adopted)[("keycloak", BOX, "keycloak")] == ["127.0.0.1:1"]
+
+
+def test_an_empty_option_does_without():
+    model = probed(services(keycloak={"management_url": ""}))
+    assert not [key for key in targets(model) if key[0] == "keycloak"]
+    assert [key[2] for key in probes(model) if key[1] == "keycloak"] == ["realm"]
+
+
+def test_a_probe_that_would_need_a_key_is_left_out():
+    assert (BOX, "ollama", "health") in probes(probed(services(ollama={})))
+    assert (BOX, "ollama", "health") not in probes(probed(services(ollama={"api_key": "x"})))
+
+
+def test_adding_probes_asks_nothing_new_of_a_host_that_has_metrics():
+    gpu = {**REACHABLE, **services(ollama={})}
+    model = probed({}, gpu)
+    assert model.problems(GPU) == [] and model.roles(GPU) == ["node_exporter", "ollama_exporter"]
+    assert not [key for key in probes(model) if key[0] == GPU]
+    # With an address of its own there, the exporter comes and asks.
+    model = probed({}, {**gpu, "blackbox_exporter_listen_address": "192.0.2.21:9115"})
+    assert probes(model)[GPU, "ollama", "health"] == (
+        "192.0.2.21:9115", "http_2xx", "http://127.0.0.1:11434/api/version")
+
+
+def test_a_service_that_has_only_probes_needs_them():
+    model = probed({}, {**REACHABLE, **services(redis={}, ollama={}, cache={"type": "redis"})})
+    (problem,) = model.problems(GPU)
+    assert problem.name == "blackbox_exporter_listen_address"
+    for words in ("127.0.0.1:9115", "monitor.lan can't reach", "probes of cache, redis", "192.0.2.10:9115"):
+        assert words in problem.text
+    with pytest.raises(ModelError, match="blackbox_exporter_listen_address"):
+        model.scrape_configs(BOX)
+    # Keycloak without metrics is one of them.
+    model = probed({}, {**REACHABLE, **services(keycloak={"management_url": ""})})
+    assert [problem.name for problem in model.problems(GPU)] == ["blackbox_exporter_listen_address"]
+
+
+def test_metrics_that_only_their_own_host_reaches_are_refused():
+    (problem,) = probed({}, {**REACHABLE, **services(kc={"type": "keycloak"})}).problems(GPU)
+    assert problem.name == "monitored_services.kc.management_url"
+    assert "loopback address of gpu1.lan" in problem.text and 'write ""' in problem.text
+    there = {**REACHABLE, **services(keycloak={"management_url": "http://192.0.2.21:9000"})}
+    assert targets(probed({}, there))[("keycloak", GPU, "keycloak")] == ["192.0.2.21:9000"]
+
+
+def test_front_doors_are_asked_from_the_observability_host():
+    model = probed({"prometheus_external_url": "https://p.example.org/x"},
+                   {**REACHABLE, **services(ollama={"front_door": "https://chat.example.org"})})
+    assert probes(model) == {
+        (BOX, "prometheus", "health"): READY,
+        (BOX, "prometheus", "front_door"): (HERE, "front_door", "https://p.example.org/x"),
+        (GPU, "ollama", "front_door"): (HERE, "front_door", "https://chat.example.org")}
+    off = probed({"prometheus_external_url": "https://p.example.org", "blackbox_exporter_front_doors": "false"})
+    assert list(probes(off)) == [(BOX, "prometheus", "health")]
+
+
+def test_a_front_door_that_nobody_else_can_open_is_refused():
+    (problem,) = probed({}, {**REACHABLE, **services(ollama={"front_door": "http://localhost:3000"})}).problems(GPU)
+    assert problem.name == "monitored_services.ollama.front_door"
+    assert "loopback address of gpu1.lan" in problem.text and "monitor.lan probes it" in problem.text
+
+
+def test_what_is_absent_is_not_probed():
+    assert probes(probed({"prometheus_state": "absent"})) == {}
+    model = probed({**services(ollama={}), "blackbox_exporter_state": "absent"})
+    assert probes(model) == {} and not [key for key in targets(model) if key[0] == "blackbox"]
+    assert "blackbox_exporter" in model.roles(BOX)  # the role is what removes it
+    assert probed({}, {**services(redis={}), "blackbox_exporter_state": "absent",
+                       "node_exporter_listen_address": ":9100"}).problems(GPU) == []
+
+
+def test_a_probe_logs_in_where_it_must():
+    assert probed().blackbox(BOX) == {"modules": {}, "login": False}
+    assert probed({}, REACHABLE).blackbox(GPU) == {}
+    tls = {"certificate": "/c.pem", "key": "/k.pem", "authority": "/ca.pem"}
+    model = probed({**LOGIN, "prometheus_web_tls": tls, "blackbox_exporter_web_tls": tls})
+    assert probes(model) == {(BOX, "prometheus", "health"): (
+        HERE, "prometheus", "https://127.0.0.1:9090/-/ready")}
+    assert model.blackbox(BOX) == {"login": True, "modules": {"prometheus": {
+        "tls_config": {"ca_file": "/ca.pem", "server_name": BOX}, "basic_auth": {
+            "username": "admin", "password_file": "/run/credentials/blackbox_exporter.service/web_password"}}}}
+    # And Prometheus speaks TLS to the exporter, for its metrics and for every probe.
+    for config in model.scrape_configs(BOX):
+        if config["job_name"] in ("blackbox", "probe"):
+            assert config["scheme"] == "https"
+            assert config["tls_config"] == {"ca_file": "/ca.pem", "server_name": BOX}
+            assert "basic_auth" not in config
+
+
+def test_values_for_rules_and_dashboards():
+    model = probed({"observability_thresholds": {"cpu_percent": 1}, "observability_runbook_url": "https://wiki",
+                    "observability_energy_and_cost": {"host_watts": 3},
+                    **services(b={"type": "redis"}, a={"type": "redis"})})
+    assert model.values(BOX) == {
+        "thresholds": {"cpu_percent": 1}, "runbook_url": "https://wiki", "energy": {"host_watts": 3},
+        "prometheus_url": "http://127.0.0.1:9090", "services": model.services_by_type()}
+    assert model.values(BOX)["services"]["redis"] == ["a", "b"]
+    with_grafana = Site({"observability": [BOX]}, lambda host: {"grafana_external_url": "https://g.example.org/"}, {
+        **PROBED, "grafana": {"job": "grafana", "role": "grafana", "placement": "observability", "default_port": 3000,
+                              "path": "/metrics"}})
+    assert with_grafana.values(BOX)["grafana_url"] == "https://g.example.org"
+    assert probed({"prometheus_state": "absent"}).web_url("prometheus") == ""
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------
@@ -258,7 +452,7 @@ def test_types_in_use():
 
 @pytest.mark.parametrize(("entries", "name", "words"), [
     ({"olama": {}}, "olama", "'olama' is not a type of service; did you mean ollama?; an entry with a name of its own"),
-    ({"zzz": {}}, "zzz", "the types are gpu, n8n, ollama; an entry with a name of its own needs `type:`"),
+    ({"zzz": {}}, "zzz", "the types are gpu, keycloak, n8n, ollama, redis; an entry with a name of its own"),
     ({"x": {"type": "olama"}}, "x.type", "did you mean ollama?"),
     ({"ollama": "yes"}, "ollama", "expected a mapping of options"),
     ({"ollama": []}, "ollama", "expected a mapping of options"),
@@ -276,14 +470,23 @@ def test_types_in_use():
     ({"web": {"type": "host"}}, "web", "is watched without an entry"),
     ({"host": {"type": "ollama"}}, "host", "belongs to the service host"),
     ({"alertmanager": {"type": "ollama"}}, "alertmanager", "belongs to the service alertmanager"),
+    ({"blackbox": {}}, "blackbox", "is watched without an entry"),
+    ({"blackbox": {"type": "ollama"}}, "blackbox", "belongs to the service blackbox"),
+    ({"redis": {"exporter_url": "http://a:1"}}, "redis.exporter_url", "no such option; the options are address,"),
+    ({"keycloak": {"exporter_listen_address": "a:1"}}, "keycloak.exporter_listen_address", "there is no such option"),
+    ({"redis": {"address": "6379"}}, "redis.address", "expected host:port, for example 127.0.0.1:5432"),
+    ({"redis": {"address": ""}}, "redis", "nothing would tell of this service"),
+    ({"redis": {"front_door": "chat.example.org"}}, "redis.front_door", "expected an http or https address"),
+    ({"redis": {"front_door": "https://me:pw@a.example.org"}}, "redis.front_door", "without a log-in"),
+    ({"host": {"front_door": "https://a.example.org"}}, "host.front_door", "there is no such option"),
 ])
 def test_entries_that_cannot_be(entries, name, words):
-    model = site({"monitored_services": entries})
+    model = probed({"monitored_services": entries})
     problems = model.problems(BOX)
     assert [problem.name for problem in problems][:1] == [f"monitored_services.{name}"]
     assert words in problems[0].text
     with pytest.raises(ModelError):
-        model.services(BOX)
+        model.scrape_configs(BOX)
     assert {service.name for service in model.derive(BOX)[0]} >= {"prometheus", "alertmanager"}  # the rest is known
 
 
@@ -351,4 +554,17 @@ def test_the_real_mixins_make_a_site():
                  {name: mixins.scrape(name) for name in mixins.names()})
     assert model.problems(BOX) == []
     jobs = {config["job_name"] for config in model.scrape_configs(BOX)}
-    assert {"node", "prometheus", "alertmanager", "ollama"} <= jobs
+    assert {"node", "prometheus", "alertmanager", "ollama", "blackbox", "probe"} <= jobs
+
+
+@pytest.mark.parametrize("kind", sorted(set(Mixins().names())))
+def test_every_real_type_of_service_is_watched_as_it_is(kind):
+    """With the defaults, or with the one option that a type needs."""
+    mixins = Mixins()
+    scrapes = {name: mixins.scrape(name) for name in mixins.names()}
+    given = {"website": {"url": "https://www.example.org"}}.get(kind, {})
+    entries = services(**{kind: given}) if scrapes[kind]["placement"] == "monitored_services" else {}
+    model = Site({"observability": [BOX]}, lambda host: entries, scrapes)
+    assert model.problems(BOX) == []
+    assert [static for config in model.scrape_configs(BOX) for static in config["static_configs"]
+            if static["labels"]["service"] == kind]

@@ -21,8 +21,28 @@ FILES = {
         placement: monitored_services
         default_port: 9999
         path: /metrics
+        probes:
+          health: {module: http_2xx, target: "{url}/health"}
         options:
           url: {type: str, default: "http://127.0.0.1", description: Where it answers.}
+        """,
+    # Services of these kinds have no component of ours: metrics of their own, and nothing but probes.
+    "native/scrape.yml": """
+        job: native
+        placement: monitored_services
+        metrics_url: "{url}/metrics"
+        options:
+          url: {type: str, description: Where it answers.}
+        """,
+    "native/rules.yml": "groups: []\n",
+    "native/rules.test.yml": "tests: []\n",
+    "probed/scrape.yml": """
+        placement: monitored_services
+        probes:
+          health: {module: tcp_connect, target: "{address}", from: observability, unless: key}
+        options:
+          address: {type: str, description: Where it listens.}
+          key: {type: str, description: Its key.}
         """,
     "demo/rules.yml": """
         groups:
@@ -52,7 +72,7 @@ FILES = {
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with one mixin; lay(file, text) changes a file of it."""
+    """A folder with a mixin of each kind; lay(file, text) changes a file of it."""
     for file, text in FILES.items():
         lay(tmp_path, file, text)
     return tmp_path / "mixins"
@@ -70,10 +90,10 @@ def alerts(document):
 
 def test_reads_a_mixin(folder):
     its = Mixins(folder)
-    assert its.names() == ["demo"]
+    assert its.names() == ["demo", "native", "probed"]
     assert its.scrape("demo") == {
         "job": "demo", "role": "demo_exporter", "placement": "monitored_services", "default_port": 9999,
-        "path": "/metrics",
+        "path": "/metrics", "probes": {"health": {"module": "http_2xx", "target": "{url}/health", "from": "host"}},
         "options": {"url": {"type": "str", "default": "http://127.0.0.1", "description": "Where it answers."}}}
     assert its.options("demo") == its.scrape("demo")["options"]
     assert its.metrics("demo")["metrics"] == [{"name": "busy", "type": "gauge", "labels": ["b"], "help": "Busy."}]
@@ -83,7 +103,63 @@ def test_reads_a_mixin(folder):
 
 def test_a_folder_without_scrape_is_no_mixin(folder):
     (folder / "notes").mkdir()
-    assert Mixins(folder).names() == ["demo"]
+    assert "notes" not in Mixins(folder).names()
+
+
+def test_what_a_mixin_without_a_component_is(folder):
+    its = Mixins(folder)
+    assert its.scrape("native")["metrics_url"] == "{url}/metrics"
+    assert its.scrape("native")["probes"] == {}
+    assert its.scrape("probed")["probes"]["health"] == {
+        "module": "tcp_connect", "target": "{address}", "from": "observability", "unless": "key"}
+    assert its.probed_only() == ["probed"]
+    assert [its.has_rules(name) for name in its.names()] == [True, True, False]
+    with pytest.raises(MixinError, match="mixins/probed/rules.yml: is missing: a mixin that has only probes may do"):
+        its.rules("probed")
+    (folder / "demo" / "rules.yml").unlink()
+    assert its.has_rules("demo"), "a missing file would not be noticed"
+
+
+def test_rule_files_are_those_of_the_mixins_that_have_rules(folder):
+    files = Mixins(folder).rule_files(["demo", "probed"], {"thresholds": {"cpu_percent": 55}})
+    assert list(files) == ["demo.yml"]
+    assert alerts(files["demo.yml"])["BusyDemo"]["expr"] == "demo:busy > 55 / 100"
+
+
+@pytest.mark.parametrize("template, options, text", [
+    ("{url}/health", {"url": "http://a:1"}, "http://a:1/health"),
+    ("{url}/health", {"url": "http://a:1/"}, "http://a:1/health"),
+    ("{url}", {"url": "http://a:1/page/"}, "http://a:1/page/"),
+    ("{url}/r/{realm}/x", {"url": "http://a", "realm": "home"}, "http://a/r/home/x"),
+    ("{url}/health", {"url": ""}, ""), ("{url}/health", {}, ""), ("{url}/r/{realm}", {"url": "http://a"}, ""),
+    ("{address}", {"address": "a:1"}, "a:1"),
+])
+def test_a_template_is_filled_in_or_empty(template, options, text):
+    assert mixins.fill_options(template, options) == text
+
+
+def test_alerts_lead_to_their_dashboard_where_there_is_one(folder):
+    def link(**values):
+        return alerts(Mixins(folder).rules("demo", values))["BusyDemo"]["annotations"]["dashboard_url"]
+    grafana = {"grafana_url": "https://grafana.lan/"}
+    assert link(**grafana) == f"{mixins.PROMETHEUS}/alerts?search=BusyDemo"
+    (folder / "demo" / "dashboard.json").write_text("{}")
+    assert link(**grafana) == "https://grafana.lan/d/aistack-demo"
+    assert link() == link(grafana_url="") == f"{mixins.PROMETHEUS}/alerts?search=BusyDemo"
+    own = alerts(Mixins(folder).rules("demo", grafana))["OldDemo"]["annotations"]["dashboard_url"]
+    assert own == "http://elsewhere/1.5"
+
+
+def test_what_the_placeholders_stand_for(folder):
+    texts = mixins.flat(Mixins(folder).values({
+        "services": {"demo": ["b", "a.b", "b"]},
+        "energy": {"tariff_per_kwh": 0.35, "host_watts": 120, "currency": "EUR"}}))
+    assert texts["services.demo"] == "a[.]b|b"
+    assert texts["services.native"] == "native"  # none of these is in the site
+    assert texts["probed_only"] == "probed"
+    assert [texts[f"energy.{name}"] for name in ("tariff_per_kwh", "host_watts", "currency")] == ["0.35", "120", "EUR"]
+    assert texts["grafana_url"] == "" and texts["thresholds.cpu_percent"] == "80"
+    assert not [name for name in mixins.flat(Mixins(folder).values()) if name.startswith("energy.")]
 
 
 def test_fills_in_defaults(folder):
@@ -123,6 +199,12 @@ def test_the_result_is_plain_json(folder):
     ({"thresholds": {"age_seconds": 0.5}}, "age_seconds: must be a number of at least 1 (seconds), not 0.5"),
     ({"runbook": "https://wiki.lan"}, "values: runbook: is unknown; did you mean runbook_url?"),
     ({"prometheus_url": ""}, "values: prometheus_url: must be an address"),
+    ({"probed_only": "x"}, "values: probed_only: is unknown"),
+    ({"services": {"dmeo": ["a"]}}, "services: dmeo: is unknown; did you mean demo?"),
+    ({"energy": {"host_wats": 1}}, "energy: host_wats: is unknown; did you mean host_watts?"),
+    ({"energy": {"host_watts": "120"}}, "energy: host_watts: must be a number of at least 0, not '120'"),
+    ({"energy": {"tariff_per_kwh": float("nan")}}, "energy: tariff_per_kwh: must be a number of at least 0, not nan"),
+    ({"energy": {"currency": 3}}, "energy: currency: must be a text such as EUR, not 3"),
 ])
 def test_refuses_values(folder, values, message):
     with pytest.raises(MixinError) as error:
@@ -143,7 +225,37 @@ def test_refuses_values(folder, values, message):
     ("demo/scrape.yml", "default_port: 9999", "default_port: '9999'",
      "mixins/demo/scrape.yml: default_port: is needed and must be of type int"),
     ("demo/scrape.yml", "placement: monitored_services", "placement: monitored",
-     "mixins/demo/scrape.yml: placement: must be one of every_host, monitored_services, observability"),
+     "mixins/demo/scrape.yml: placement: must be one of every_host, monitored_services, observability, probes"),
+    ("demo/scrape.yml", "path: /metrics", "path: /metrics\n        metrics_url: http://a",
+     "mixins/demo/scrape.yml: metrics_url: has no use in a mixin with a role"),
+    ("demo/scrape.yml", "role: demo_exporter", "probes: {}",
+     "mixins/demo/scrape.yml: job: has no use in a mixin with neither a role nor metrics_url"),
+    ("demo/scrape.yml", "module: http_2xx", "module: http",
+     "mixins/demo/scrape.yml: probes.health.module: must be one of front_door, http_2xx, redis_ping, tcp_connect"),
+    ("demo/scrape.yml", 'target: "{url}/health"', 'target: "{ulr}/health"',
+     "mixins/demo/scrape.yml: probes.health.target: {ulr} names no option; did you mean url?"),
+    ("demo/scrape.yml", ', target: "{url}/health"', "",
+     "mixins/demo/scrape.yml: probes.health.target: is needed and must be of type str"),
+    ("demo/scrape.yml", "http_2xx,", "http_2xx, form: host,",
+     "mixins/demo/scrape.yml: probes.health.form: is unknown; did you mean from?"),
+    ("demo/scrape.yml", "http_2xx,", "http_2xx, from: here,",
+     "mixins/demo/scrape.yml: probes.health.from: must be one of host, observability"),
+    ("demo/scrape.yml", '{module: http_2xx, target: "{url}/health"}', "http_2xx",
+     "mixins/demo/scrape.yml: probes.health: must be a mapping of module, target and from"),
+    ("native/scrape.yml", "job: native", "path: /metrics",
+     "mixins/native/scrape.yml: job: is needed and must be of type str"),
+    ("native/scrape.yml", "job: native", "job: native\n        default_port: 1",
+     "mixins/native/scrape.yml: default_port: has no use in a mixin with metrics_url"),
+    ("native/scrape.yml", "placement: monitored_services", "placement: every_host",
+     "mixins/native/scrape.yml: placement: must be monitored_services where no role of ours is installed"),
+    ("native/scrape.yml", '"{url}/metrics"', '"{uri}/metrics"',
+     "mixins/native/scrape.yml: metrics_url: {uri} names no option; did you mean url?"),
+    ("probed/scrape.yml", "unless: key", "unless: kye",
+     "mixins/probed/scrape.yml: probes.health.unless: names no option; did you mean key?"),
+    ("probed/scrape.yml", "probes:", "problems:",
+     "mixins/probed/scrape.yml: problems: is unknown; did you mean probes?"),
+    ("probed/scrape.yml", FILES["probed/scrape.yml"], "placement: monitored_services",
+     "mixins/probed/scrape.yml: probes: are needed in a mixin that has neither a role nor metrics_url"),
     ("demo/scrape.yml", "placement: monitored_services", "placement: every_host",
      "mixins/demo/scrape.yml: options: only a mixin with `placement: monitored_services` takes options"),
     ("demo/scrape.yml", "type: str", "type: string",
@@ -157,7 +269,7 @@ def test_names_file_key_and_fix(folder, file, old, new, message):
     lay(folder.parent, file, FILES[file].replace(old, new))
     its = Mixins(folder)
     with pytest.raises(MixinError) as error:
-        its.scrape("demo"), its.metrics("demo"), its.rules("demo")  # pylint: disable=expression-not-assigned
+        its.scrape(file.split("/")[0]), its.metrics("demo"), its.rules("demo")  # pylint: disable=expression-not-assigned
     assert str(error.value).startswith(message)
 
 
@@ -191,6 +303,6 @@ def test_command_line(tmp_path, argv, code):
 
 def test_the_command_line_names_a_fault(folder, tmp_path, monkeypatch, capsys):
     lay(tmp_path, "demo/rules.yml", "groups: [")
-    monkeypatch.setattr(Mixins, "__init__", lambda self: setattr(self, "folder", folder))
+    monkeypatch.setattr(Mixins, "__init__", lambda self: self.__dict__.update(folder=folder, _scrapes={}))
     assert mixins.main(["render", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err.startswith("mixins/demo/rules.yml: is not valid YAML")
