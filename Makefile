@@ -44,8 +44,9 @@ test: venv  ## lint, unit, rule and contract tests, the engine's faults, every M
 bench: host-image servers  ## how long runs take; writes docs/benchmarks.md
 	@.venv/bin/python tests/bench/site.py
 
-docs: venv  ## docs/roles.md from the roles' argument specs
+docs: venv  ## what is generated and checked in: docs/roles.md from the roles' specs, the mixins' dashboard.json
 	@.venv/bin/python docs/roles_page.py > docs/roles.md
+	@.venv/bin/python mixins/dashboards.py
 
 lint: venv
 	@PATH=$(CURDIR)/.venv/bin:$$PATH ansible-lint --offline -q
@@ -53,4 +54,5 @@ lint: venv
 	@.venv/bin/ruff check -q .
 	@.venv/bin/mypy --config-file pyproject.toml
 	@PATH=$(CURDIR)/.venv/bin:$$PATH .venv/bin/antsibull-changelog lint
+	@.venv/bin/python mixins/dashboards.py --check
 	@.venv/bin/python docs/roles_page.py | diff -u docs/roles.md - || (echo "docs/roles.md is old: make docs" && false)
