@@ -20,7 +20,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 SCENARIO = os.environ.get("MOLECULE_SCENARIO_NAME", "default")
-COMPONENTS = ["node_exporter", "ollama_exporter", "alertmanager", "prometheus"] if SCENARIO == "default" else [SCENARIO]
+EVERY_COMPONENT = ["node_exporter", "ollama_exporter", "blackbox_exporter", "alertmanager", "prometheus", "grafana"]
+COMPONENTS = EVERY_COMPONENT if SCENARIO == "default" else [SCENARIO]
 
 
 def pytest_configure(config):
@@ -179,8 +180,11 @@ def eventually():
 
 @pytest.fixture(scope="session")
 def rules():
-    """Every rule of every mixin, as it is written there."""
-    return [rule for path in sorted(ROOT.glob("mixins/*/rules.yml"))
+    """Every rule of the mixins that the host's services use, as it is written there."""
+    def used(folder):
+        placement = yaml.safe_load((folder / "scrape.yml").read_text(encoding="utf-8"))["placement"]
+        return placement != "monitored_services" or folder.name == "ollama"
+    return [rule for path in sorted(ROOT.glob("mixins/*/rules.yml")) if used(path.parent)
             for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"] for rule in group["rules"]]
 
 

@@ -217,7 +217,7 @@ def _holder(holder: Mapping[str, str]) -> str:
 
 def _adoption(service: Service, holder: Mapping[str, str]) -> str:
     """How what runs there can be kept, where it can."""
-    if service.role.endswith("_exporter"):
+    if service.role.endswith("_exporter") and service.role != inventory_model.PROBER:
         return (f", or keep it and have it scraped with {SERVICES}: {{{service.name}: {{exporter_url: "
                 f"http://{service.listen_address}/metrics}}}}")
     if holder["unit"] == f"{service.component}.service":
@@ -270,7 +270,7 @@ class ActionModule(ActionBase):
 
         names = []
         if not problems:
-            names, wrong = self._secrets(variables)
+            names, wrong = self._secrets(variables, roles)
             problems += wrong
         lines = list(dict.fromkeys(str(problem) for problem in problems))
         if lines:
@@ -320,13 +320,14 @@ class ActionModule(ActionBase):
         return self._execute_module(module_name="aistack.observability.preflight", module_args=arguments,
                                     task_vars=task_vars)
 
-    def _secrets(self, variables: inventory_model.Variables) -> tuple[list[str], list[Problem]]:
+    def _secrets(self, variables: inventory_model.Variables, roles: list[str]) -> tuple[list[str], list[Problem]]:
         """(names of the secrets that were generated or would be, what is wrong)."""
         try:
-            if not any(variables.get(secret.variable) for secret in secrets.SECRETS.values()):
+            roles = [role for role in roles if variables.get(f"{role}_state") != "absent"]
+            if not secrets.Store.wanted(variables, roles):
                 return [], []
             store = secrets.Store(secrets.store_path(variables), self._loader._vault)
-            names = store.missing(variables) if self._task.check_mode else store.generate(variables)
+            names = (store.missing if self._task.check_mode else store.generate)(variables, roles)
             store.web_login(variables, check_mode=self._task.check_mode)
         except secrets.SecretError as error:
             return [], [Problem("secrets", str(error))]

@@ -21,12 +21,20 @@ options:
         RV(ignore:type), RV(ignore:role), RV(ignore:component), RV(ignore:listen_address) and RV(ignore:options).
       - V(roles), the roles that this host needs.
       - V(scrape_configs), the scrape configs for the Prometheus on this host.
+      - V(blackbox), what the blackbox exporter of this host is told of components of ours behind TLS or a log-in.
       - V(rules), the rule files of every mixin that the site uses, with thresholds and addresses filled in.
       - V(alertmanagers), every Alertmanager in reach, with RV(ignore:address), RV(ignore:scheme) and, where needed,
         RV(ignore:basic_auth) and RV(ignore:tls_config) in Prometheus's words.
       - V(silence), what the engine needs to silence a service while it restarts it. Empty if it can't.
-      - V(reach), how a task on this host asks V(prometheus) and V(alertmanager), each with RV(ignore:url) and, where
-        needed, RV(ignore:login) and RV(ignore:tls).
+      - V(reach), how a task on this host asks V(prometheus), V(alertmanager) and, as its admin, V(grafana), each with
+        RV(ignore:url) and, where needed, RV(ignore:login) and RV(ignore:tls).
+      - V(version), the version of O(name) that is installed where the user names none, or the one that the user names.
+      - V(single_sign_on), what Grafana and its client in Keycloak must agree on, with every default filled in. Empty if
+        O(ignore:observability_single_sign_on) is not set.
+      - V(dashboards), Grafana's dashboards for what this site has, by file name.
+      - V(grafana_alerting), what Grafana's alerting is provisioned with, as RV(ignore:files), RV(ignore:credentials) and
+        RV(ignore:declared).
+      - V(delivered_by_grafana), matchers of the alerts that Grafana tells of, and Alertmanager therefore doesn't.
       - V(secret), a secret as the user gives it or as it was generated.
       - V(web_login), the login of the web pages as RV(ignore:username), RV(ignore:password) and
         RV(ignore:password_hash), which is bcrypt's and the same from run to run. Empty if
@@ -34,7 +42,8 @@ options:
     type: list
     elements: str
     required: true
-    choices: [services, roles, scrape_configs, rules, alertmanagers, silence, reach, secret, web_login]
+    choices: [services, roles, scrape_configs, blackbox, rules, alertmanagers, silence, reach, version,
+              single_sign_on, dashboards, grafana_alerting, delivered_by_grafana, secret, web_login]
   type:
     description: With V(services), the type of service that is meant. All types by default.
     type: str
@@ -42,7 +51,7 @@ options:
     description: With V(silence), the name of the service.
     type: str
   name:
-    description: With V(secret), the name of the secret.
+    description: With V(secret), the name of the secret. With V(version), the name of the role.
     type: str
 """
 
@@ -61,8 +70,15 @@ _raw:
 
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.aistack.observability.plugins.plugin_utils import inventory_model, secrets
+from ansible_collections.aistack.observability.plugins.plugin_utils import (
+    dashboards,
+    grafana_alerting,
+    inventory_model,
+    releases,
+    secrets,
+)
 from ansible_collections.aistack.observability.plugins.plugin_utils.mixins import MixinError, Mixins
+from ansible_collections.aistack.observability.plugins.plugin_utils.single_sign_on import single_sign_on
 
 
 class LookupModule(LookupBase):
@@ -82,7 +98,8 @@ class LookupModule(LookupBase):
                                          f"{', '.join(inventory_model.QUESTIONS)}")
             try:
                 answers.append(answer())
-            except (inventory_model.ModelError, MixinError, secrets.SecretError) as error:
+            except (inventory_model.ModelError, MixinError, secrets.SecretError, releases.ReleaseError,
+                    grafana_alerting.AlertingError) as error:
                 raise AnsibleLookupError(f"site: {question}: {error}") from error
         return answers
 
@@ -97,13 +114,11 @@ class LookupModule(LookupBase):
     def _scrape_configs(self):
         return self._site.scrape_configs(self._host)
 
+    def _blackbox(self):
+        return self._site.blackbox(self._host)
+
     def _rules(self):
-        values = {"thresholds": self._own.get("observability_thresholds") or {}}
-        for name, value in (("runbook_url", self._own.get("observability_runbook_url")),
-                            ("prometheus_url", self._site.web_url("prometheus"))):
-            if value:
-                values[name] = value
-        return {f"{name}.yml": self._mixins.rules(name, values) for name in self._site.types()}
+        return self._mixins.rule_files(self._site.types(), self._site.values(self._host))
 
     def _alertmanagers(self):
         return self._site.alertmanagers(self._host)
@@ -112,7 +127,40 @@ class LookupModule(LookupBase):
         return self._site.silence(self._host, self.get_option("service"), self._login())
 
     def _reach(self):
-        return self._site.servers(self._host, self._login())
+        logins = dict.fromkeys(inventory_model.WEB_LOGIN_ROLES, self._login())
+        if self._site.web_url("grafana"):
+            logins["grafana"] = {"username": "admin", "password": self._secret("grafana_admin_password")}
+        return self._site.servers(self._host, logins)
+
+    def _version(self):
+        """Of a role's program: as the user names it, or as it is pinned."""
+        role = self.get_option("name") or ""
+        given = (self._own.get(f"{role}_release") or {}).get("version") or self._own.get(f"{role}_version")
+        overlay = self._own.get("observability_releases_overlay") or ""
+        return str(given or releases.Releases(overlay).pinned(role))
+
+    def _single_sign_on(self):
+        return single_sign_on(self._own, lambda: self._secret("grafana_client_secret"), self._site.web_url("grafana"))
+
+    def _dashboards(self):
+        return dashboards.dashboards(self._mixins, self._mixins.values(self._site.values(self._host)),
+                                     self._site.available(self._host))
+
+    def _grafana_alerting(self):
+        own = self._own
+        return grafana_alerting.alerting(
+            self._mixins, self._site.values(self._host), self._site.types(),
+            own.get("grafana_notifications") or own.get("observability_notifications") or {},
+            own.get("grafana_alert_delivery") or grafana_alerting.STALLED_ONLY, "/run/credentials/grafana.service",
+            contact_points=own.get("grafana_extra_contact_points") or (),
+            groups=own.get("grafana_extra_rule_groups") or (), mute_timings=own.get("grafana_extra_mute_timings") or (),
+            templates=own.get("grafana_extra_templates") or (), routes=own.get("grafana_extra_policies") or ())
+
+    def _delivered_by_grafana(self):
+        """Nothing in the ordinary case, which is found out without working out Grafana's alerting."""
+        delivers = (self._own.get("grafana_alert_delivery") == grafana_alerting.CONTACT_POINTS
+                    and self._site.web_url("grafana"))
+        return self._grafana_alerting()["twins"] if delivers else []
 
     def _login(self):
         """Requests log in with the password itself, so its hash isn't worked out."""

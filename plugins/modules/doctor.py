@@ -12,7 +12,8 @@ author: aistack.observability contributors (@aistack)
 description:
   - On every host, compares each component with what was placed (files, programs, unit) and asks it its own question.
   - On the observability host, asks Prometheus whether every target answers, its rules evaluate and its alerts find an
-    Alertmanager, and asks Alertmanager whether notifications leave the house.
+    Alertmanager, asks Alertmanager whether notifications leave the house, asks Grafana whether its data sources answer
+    and its own alert rules evaluate, and looks whether people can log in with Keycloak.
   - Changes nothing.
 attributes:
   check_mode:
@@ -44,6 +45,14 @@ options:
     description: How to reach Alertmanager; left out on hosts without it.
     type: dict
     suboptions: *reach
+  grafana:
+    description: How to reach Grafana as its admin; left out on hosts without it.
+    type: dict
+    suboptions: *reach
+  single_sign_on:
+    description: The Keycloak that people log in with, C(issuer) (address of the realm) and C(authority); none if empty.
+    type: dict
+    default: {}
   receivers:
     description: Names of the notification channels that are configured, none means that nobody is told.
     type: list
@@ -275,6 +284,38 @@ def alertmanager(verdicts, api, wait):
                  "see the Prometheus log for failed notifications", "the Watchdog is there")
 
 
+def grafana(verdicts, api):
+    """Every data source answers through Grafana, and its own alert rules evaluate."""
+    try:
+        sources = api.get("/api/datasources")
+        health_of = {item["name"]: api.get("/api/datasources/uid/%s/health" % item["uid"]).get("status")
+                     for item in sources if item["type"] == "prometheus"}
+        silent = sorted(name for name, status in health_of.items() if status != "OK")
+        groups = api.get("/api/prometheus/grafana/api/v1/rules")["data"]["groups"]
+    except NO_ANSWER as error:
+        verdicts.add("Grafana", "does not answer: %s" % error, "see journalctl -u grafana; if the password is wrong, "
+                     "run the playbook with --tags grafana, which sets it again")
+        return
+    verdicts.add("Grafana: data sources", "%s: no answer" % ", ".join(silent) if silent else "",
+                 "see the component behind it, or run the playbook with --tags grafana", "%d there" % len(sources))
+    rules = [rule for group in groups for rule in group["rules"]]
+    broken = sorted("%s: %s" % (rule["name"], rule.get("lastError") or rule["health"]) for rule in rules
+                    if rule["health"] == "error")
+    verdicts.add("Grafana: alert rules", "; ".join(broken[:5]), "see the rule in Grafana", "%d evaluate" % len(rules))
+
+
+def single_sign_on(verdicts, issuer, authority):
+    """Asked as Grafana asks it; whether the client's secret is right was tried when Grafana was configured."""
+    api = Api({"url": issuer, "tls": {"authority": authority} if authority else {}})
+    try:
+        trouble = "" if api.get("/.well-known/openid-configuration")["issuer"] == issuer else (
+            "Keycloak calls itself otherwise than observability_single_sign_on.url")
+    except NO_ANSWER as error:
+        trouble = "nobody can log in with Keycloak: %s" % error
+    verdicts.add("Single sign-on", trouble, "start Keycloak, or see observability_single_sign_on (url, realm, authority)",
+                 issuer)
+
+
 def channels(verdicts, receivers, outside_watchdog):
     """What is configured, whether Alertmanager answers or not."""
     verdicts.add("Notifications", "" if receivers else "no channel is configured: nobody is told of an alert",
@@ -288,7 +329,8 @@ def main():
     reach = {"type": "dict", "options": {"url": {"type": "str", "required": True}, "login": {"type": "dict"},
                                          "tls": {"type": "dict"}}}
     module = QuietModule(
-        argument_spec={"prometheus": reach, "alertmanager": reach,
+        argument_spec={"prometheus": reach, "alertmanager": reach, "grafana": reach,
+                       "single_sign_on": {"type": "dict", "default": {}},
                        "receivers": {"type": "list", "elements": "str", "default": []},
                        "outside_watchdog": {"type": "bool", "default": False},
                        "wait": {"type": "int", "default": 0}},
@@ -300,6 +342,11 @@ def main():
     if module.params["alertmanager"]:
         alertmanager(verdicts, Api(module.params["alertmanager"]), module.params["wait"])
         channels(verdicts, module.params["receivers"], module.params["outside_watchdog"])
+    if module.params["grafana"]:
+        grafana(verdicts, Api(module.params["grafana"]))
+        if module.params["single_sign_on"]:
+            single_sign_on(verdicts, module.params["single_sign_on"]["issuer"],
+                           module.params["single_sign_on"].get("authority"))
     failed = [entry for entry in verdicts.entries if entry["verdict"] == "failed"]
     module.exit_json(changed=False, verdicts=verdicts.entries, healthy=not failed)
 

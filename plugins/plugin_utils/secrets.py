@@ -15,7 +15,7 @@ import functools
 import os
 import secrets
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,9 +49,10 @@ class SecretError(Exception):
 class Secret:
     """A secret that can be generated: where the user may give it, and what switches it on."""
 
-    variable: str   # the variable that wants it, if it isn't empty
-    option: str     # the option of that variable in which the user may give it
-    generate: Any   # makes a value
+    generate: Any       # makes a value
+    given: str = ""     # where the user may give it: a variable, or one of its options after a dot
+    variable: str = ""  # the variable that wants it, if it isn't empty
+    role: str = ""      # the role that wants it, where it is installed
 
 
 def _bcrypt() -> Any:
@@ -73,9 +74,14 @@ def _salt() -> str:
 
 
 SECRETS = {
-    "web_password": Secret("observability_web_login", "password", _password),
+    "web_password": Secret(_password, "observability_web_login.password", "observability_web_login"),
     # Kept, so that the hash of an unchanged password stays the same and no run restarts a program for it.
-    "web_password_salt": Secret("observability_web_login", "", _salt),
+    "web_password_salt": Secret(_salt, variable="observability_web_login"),
+    "grafana_admin_password": Secret(_password, "grafana_admin_password", role="grafana"),
+    # Grafana encrypts with it what it keeps of others' secrets in its database.
+    "grafana_secret_key": Secret(_password, "grafana_secret_key", role="grafana"),
+    "grafana_client_secret": Secret(_password, "observability_single_sign_on.client_secret",
+                                    "observability_single_sign_on"),
 }
 
 
@@ -112,23 +118,29 @@ class Store:
         return {"username": str(login.get("username") or ""), "password": password,
                 "password_hash": PLACEHOLDER if salt == PLACEHOLDER else bcrypt_hash(password, salt)}
 
-    def missing(self, variables: Mapping[str, Any]) -> list[str]:
-        """The secrets that these variables want, that the user doesn't give and that aren't generated yet."""
-        wanted = [name for name, secret in SECRETS.items()
-                  if variables.get(secret.variable) and not self._given(secret, variables)]
+    @classmethod
+    def wanted(cls, variables: Mapping[str, Any], roles: Iterable[str] = ()) -> list[str]:
+        """The secrets that these variables and roles want and that the user doesn't give."""
+        return [name for name, secret in SECRETS.items()
+                if (variables.get(secret.variable) or secret.role in roles) and not cls._given(secret, variables)]
+
+    def missing(self, variables: Mapping[str, Any], roles: Iterable[str] = ()) -> list[str]:
+        """Those of the wanted secrets that aren't generated yet."""
+        wanted = self.wanted(variables, roles)
         kept = self._read()[0] if wanted else {}
         return [name for name in wanted if not kept.get(name)]
 
     # -- generating -----------------------------------------------------------------------------------------------
 
-    def generate(self, variables: Mapping[str, Any]) -> list[str]:
+    def generate(self, variables: Mapping[str, Any], roles: Iterable[str] = ()) -> list[str]:
         """Make what is missing, once however many hosts ask at the same time. Returns the names."""
-        if not self.missing(variables):
+        roles = list(roles)
+        if not self.missing(variables, roles):
             return []
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._lock():
-                names = self.missing(variables)
+                names = self.missing(variables, roles)
                 kept, vault = self._read()
                 for name in names:
                     kept[name] = SECRETS[name].generate()
@@ -149,8 +161,11 @@ class Store:
 
     @staticmethod
     def _given(secret: Secret, variables: Mapping[str, Any]) -> str:
-        value = variables.get(secret.variable)
-        return str(value.get(secret.option) or "") if isinstance(value, Mapping) and secret.option else ""
+        variable, _dot, option = secret.given.partition(".")
+        value = variables.get(variable)
+        if option:
+            value = value.get(option) if isinstance(value, Mapping) else ""
+        return str(value or "")
 
     @contextlib.contextmanager
     def _lock(self):

@@ -23,8 +23,8 @@ from ansible.utils.collection_loader import AnsibleCollectionConfig
 ROOT = Path(__file__).resolve().parents[2]
 COLLECTIONS = ROOT / ".collections"
 ROLES = sorted(path.parent.parent.name for path in (ROOT / "roles").glob("*/meta/argument_specs.yml"))
-# The role of the shared variables declares no component.
-COMPONENTS = [role for role in ROLES if role != "observability"]
+# The shared variables and Grafana's client in Keycloak are no components.
+COMPONENTS = [role for role in ROLES if role not in ("observability", "keycloak_client")]
 EACH_ROLE = pytest.mark.parametrize("role", ROLES)
 EACH_COMPONENT = pytest.mark.parametrize("role", COMPONENTS)
 
@@ -141,7 +141,7 @@ def content(declaration, path):
 @EACH_COMPONENT
 def test_a_role_is_a_declaration(role):
     folder = ROOT / "roles" / role
-    assert {path.name for path in folder.iterdir()} <= {"README.md", "defaults", "meta", "tasks", "templates"}
+    assert {path.name for path in folder.iterdir()} <= {"README.md", "defaults", "files", "meta", "tasks", "templates"}
     assert [path.name for path in (folder / "tasks").iterdir()] == ["main.yml"]
     tasks = load(f"roles/{role}/tasks/main.yml")
     assert MODULE in tasks[0]
@@ -172,7 +172,9 @@ def test_the_defaults_have_the_types_of_the_spec(role, loader, variables):
     own = variables(role)
     names = {name: option for name, option in options(role).items() if name in own}
     values = {name: Templar(loader=loader, variables=own).template(own[name]) for name in names}
-    result = ArgumentSpecValidator(_types_only(names)).validate(values)
+    # An empty mapping means "not set", and lacks what a set one needs.
+    result = ArgumentSpecValidator(_types_only(names)).validate(
+        {name: value for name, value in values.items() if value != {}})
     assert result.error_messages == []
     # The validator converts where it can; a default needs no conversion.
     kinds = {"str": str, "bool": bool, "int": int, "list": list, "dict": dict, "path": str}
@@ -200,7 +202,7 @@ def test_every_option_is_described_and_typed(role):
     check(options(role), "")
 
 
-@pytest.mark.parametrize("role", COMPONENTS)
+@pytest.mark.parametrize("role", [role for role in ROLES if role != "observability"])
 def test_a_tag_selects_one_role_and_preflight(role, tmp_path):
     inventory = tmp_path / "hosts.yml"
     inventory.write_text(json.dumps({"observability": {"hosts": {HOST: {}}}, "monitored": {}}), encoding="utf-8")
@@ -208,7 +210,7 @@ def test_a_tag_selects_one_role_and_preflight(role, tmp_path):
         [Path(sys.executable).parent / "ansible-playbook", "-i", inventory, ROOT / "site.yml", "--list-tasks", "--tags",
          role], cwd=ROOT, capture_output=True, text=True, check=True)
     tasks = re.findall(r"^      (.*?)\s+TAGS: ", done.stdout, re.MULTILINE)
-    own = [task["name"] for task in load(f"roles/{role}/tasks/main.yml")]
+    own = [task["name"] for entry in load(f"roles/{role}/tasks/main.yml") for task in entry.get("block", [entry])]
     preflight = [task["name"] for task in load("roles/observability/tasks/main.yml")]
     assert tasks == ([f"aistack.observability.observability : {name}" for name in preflight]
                      + [f"aistack.observability.{role} : {name}" for name in own])
@@ -241,6 +243,16 @@ CASES = {
     "node_exporter": [{}, {"node_exporter_collectors_enabled": ["systemd"],
                            "node_exporter_collectors_disabled": ["wifi", "timex"]}],
     "ollama_exporter": [{"monitored_services": {"ollama": {}, "second": {"type": "ollama"}}}],
+    "blackbox_exporter": [{}, {"blackbox_exporter_extra_modules": {"other": {
+        "prober": "http", "http": {"basic_auth": {"username": "site", "password": "secret-probe"}}}}}],
+    "grafana": [{"grafana_admin_password": "secret-admin", "grafana_secret_key": "secret-key"}, {
+        "grafana_admin_password": "secret-admin", "grafana_secret_key": "secret-key",
+        "observability_notifications": EVERY_RECEIVER, "grafana_alert_delivery": "contact_points",
+        "observability_single_sign_on": {"url": "https://id.example.org", "realm": "home",
+                                         "client_secret": "secret-client"},
+        "grafana_extra_data_sources": [{"name": "Other", "type": "loki", "uid": "other", "url": "http://192.0.2.1:3100",
+                                        "secureJsonData": {"basicAuthPassword": "secret-source"}}],
+    }],
 }
 EACH_CASE = pytest.mark.parametrize(
     ("role", "given"), [(role, given) for role, cases in CASES.items() for given in cases],
@@ -291,6 +303,26 @@ def test_promtool_accepts_prometheus(given, declared, tool, tmp_path):
     assert not re.search(r"\b0 rules found", said)
 
 
+@pytest.mark.parametrize("given", [{}, {"blackbox_exporter_icmp": True, "observability_web_login": {
+    "username": "admin", "password": "secret-web"}}])
+def test_the_blackbox_exporter_accepts_its_modules(given, declared, tool, tmp_path):
+    (declaration,) = declared("blackbox_exporter", **given)
+    judge(tool, declaration, "blackbox_exporter", tmp_path)
+    modules = json.loads(content(declaration, "/etc/blackbox_exporter/blackbox.yml"))["modules"]
+    assert {"http_2xx", "front_door", "tcp_connect", "redis_ping"} <= set(modules)
+    assert "insecure_skip_verify" not in modules["front_door"]["http"]["tls_config"], "certificates are not looked at"
+    capability = declaration["unit"]["service"]["AmbientCapabilities"]
+    assert ("icmp" in modules) == (capability == "CAP_NET_RAW") == bool(given)
+    # Behind the web log-in it is asked with the password, which is a credential.
+    assert ("prometheus" in modules) == any(item.get("credential") == "web_password" for item in declaration["files"])
+    assert ("prometheus" in modules) == bool(given)
+
+
+def test_where_nothing_is_probed_the_blackbox_exporter_goes(declared):
+    (declaration,) = declared("blackbox_exporter", groups={"observability": [], "monitored": [HOST]})
+    assert declaration["state"] == "absent"
+
+
 def test_retention_is_in_the_file_or_in_flags(declared):
     given = {"observability_retention": {"metrics": "90d", "metrics_size": "50GB"}}
     (new,) = declared("prometheus", **given)
@@ -304,7 +336,7 @@ def test_retention_is_in_the_file_or_in_flags(declared):
 
 def test_tls_is_asked_for_by_everybody(declared):
     tls = {"certificate": "/etc/ssl/a.pem", "key": "/etc/ssl/a.key", "authority": "/etc/ssl/ca.pem"}
-    for role in ("prometheus", "alertmanager", "node_exporter"):
+    for role in ("prometheus", "alertmanager", "node_exporter", "blackbox_exporter"):
         (declaration,) = declared(role, **{f"{role}_web_tls": tls})
         assert f"--web.config.file=/etc/{role}/web.yml" in declaration["unit"]["exec"]
         assert json.loads(content(declaration, f"/etc/{role}/web.yml")) == {

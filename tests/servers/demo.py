@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # Copyright: (c) 2026, aistack.observability contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The demo: a throwaway host with a real Ollama on it, and the whole site installed over that.
+"""The demo: a throwaway host with a real Ollama, Keycloak and PostgreSQL on it, and the whole site over that.
 
     demo.py up                  everything from nothing; ends with a verdict, addresses and log-ins
     demo.py show                the addresses and log-ins again
@@ -30,8 +30,10 @@ import host
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
 MAIN = "gpubox"
-# On the host's loopback -> forwarded inside the container -> published on this machine's loopback, here if it is free.
-PAGES = {"prometheus": 9090, "alertmanager": 9093, "mailpit": 8025, "ollama": 11434}
+# Where they listen in the container. A forwarder there, and the engine here, serve each under one and the same address:
+# a log-in leads a browser from one page to the other, and the site probes what people open.
+PAGES = {"grafana": 3000, "keycloak": 8080, "prometheus": 9090, "alertmanager": 9093, "mailpit": 8025, "ollama": 11434}
+USERS = {"ada": "grafana-admin", "edith": "grafana-editor", "victor": "grafana-viewer", "nobody": ""}
 
 
 class Demo:
@@ -55,13 +57,18 @@ class Demo:
     def address(self, page: str) -> str:
         return self.state["addresses"][page]
 
-    def login(self) -> tuple[str, str]:
-        """The generated log-in of Prometheus and Alertmanager."""
+    def login(self, name: str = "web_password") -> tuple[str, str]:
+        """The generated log-in of Prometheus and Alertmanager; with `grafana_admin_password` that of Grafana."""
         try:
             with open(self._path("secrets.yml"), encoding="utf-8") as handle:
-                return "admin", re.search(r"(?m)^web_password: ['\"]?([^'\"\n]+)", handle.read())[1]
+                return "admin", re.search(rf"(?m)^{name}: ['\"]?([^'\"\n]+)", handle.read())[1]
         except FileNotFoundError:
             raise host.Trouble("The site is not installed yet, so it has no log-in.") from None
+
+    def password(self, of: str) -> str:
+        """A password that was generated for what a user has: `smtp`, `keycloak` (its admin) or `people`."""
+        with open(self._path(of + "-password"), encoding="utf-8") as handle:
+            return handle.read()
 
     def environment(self) -> dict[str, str]:
         state = self.state
@@ -99,16 +106,18 @@ class Demo:
             raise host.Trouble(f"There are no programs in {mirror}: `make servers` gets them.")
         self.down()
         os.makedirs(self.folder, mode=0o700)
-        self._write("smtp-password", secrets.token_urlsafe(18))
-        ports = {name: free_port(port) for name, port in PAGES.items()}
+        for of in ("smtp", "keycloak", "people"):
+            self._write(of + "-password", secrets.token_urlsafe(12))
+        ports = {name: free_port(10000 + port) for name, port in PAGES.items()}
         os.environ["AISTACK_RUN"] = self.run_id
-        made = {MAIN: host.up(MAIN, host.RELEASES[0],
-                              [f"{ports[name]}:{10000 + port}" for name, port in PAGES.items()], [])}
+        published = [f"{port}:{port}" for port in ports.values()]
+        made = {MAIN: host.up(MAIN, host.RELEASES[0], published, [], flavour="stack")}
         made.update((name, host.up(name, host.RELEASES[0], [], [])) for name in watched)
         self._write("demo.json", json.dumps({
             "containers": {name: one["name"] for name, one in made.items()},
             "mirror": mirror,
             "addresses": {name: f"http://127.0.0.1:{port}" for name, port in ports.items()},
+            "forwards": [f"{ports[name]}:{port}" for name, port in PAGES.items()],
         }))
         self.watched = {name: made[name] for name in watched}
         self.set()
@@ -126,17 +135,19 @@ class Demo:
 
     def prepare(self) -> bool:
         """The user's own stack, and what stands outside of the site. Quiet; the log says more."""
-        forwards = [f"{10000 + port}:{port}" for port in PAGES.values()]
+        forwards = self.state["forwards"]
         with open(self.log, "w", encoding="utf-8") as log:
             return not any(self.playbook(*arguments, stdout=log, stderr=subprocess.STDOUT).returncode for arguments in (
                 ["tests/servers/outside.yml", "--limit", MAIN, "-e", json.dumps({"outside_forwards": forwards})],
-                ["tests/servers/stack.yml", "--limit", MAIN],
+                ["tests/servers/stack.yml", "--limit", MAIN, "-e", '{"stack_parts": ["ollama", "mailpit", "keycloak", '
+                 '"postgresql"]}'],
                 *([["tests/servers/stack.yml", "--limit", ",".join(self.watched), "--tags", "ollama"]]
                   if self.watched else []),
             ))
 
     def up(self) -> int:
-        print("A throwaway host with a real Ollama, and the site that watches it. This takes about two minutes.\n")
+        print("A throwaway host with a real Ollama, Keycloak and PostgreSQL, and the site that watches them. This\n"
+              "takes about two minutes.\n")
         said = time.monotonic()
 
         def done(what: str) -> None:
@@ -150,7 +161,7 @@ class Demo:
             with open(self.log, encoding="utf-8") as log:
                 print(log.read()[-3000:], file=sys.stderr)
             return self._stopped("preparing its host")
-        done("What a user has: Ollama with a tiny model, a mail server")
+        done("What a user has: Ollama with a tiny model, Keycloak, PostgreSQL, mail")
         print("\n$ ansible-playbook -i inventories/demo site.yml", flush=True)
         if self.playbook("site.yml").returncode:
             return self._stopped("site.yml")
@@ -169,11 +180,15 @@ class Demo:
     def show(self) -> None:
         container = self.state["containers"][MAIN]
         login = " / ".join(self.login())
+        people = ", ".join(f"{name} ({role.removeprefix('grafana-')})" for name, role in USERS.items() if role)
         mails = self.address("mailpit")
         demo = self._command(".venv/bin/python tests/servers/demo.py")
         print(f"""
 The demo is up, on this machine only:
 
+  Grafana        {self.address("grafana"):<26}"Sign in with Keycloak": {people}, password {self.password("people")}
+                 {"":<26}or without Keycloak: {" / ".join(self.login("grafana_admin_password"))}
+  Keycloak       {self.address("keycloak") + "/admin":<32}log-in admin / {self.password("keycloak")}
   Prometheus     {self.address("prometheus"):<26}log-in {login}
   Alertmanager   {self.address("alertmanager"):<26}the same log-in
   Mails          {mails + "/view/latest.html"}   the newest one; all: {mails}/api/v1/messages

@@ -447,10 +447,12 @@ def test_the_lookup_answers_for_a_limited_and_tagged_run(project):
     assert project.run("--limit", "box", "--tags", "all", found=None, play=play) == 0, project.output
     found = dict(zip(questions, json.loads(answers.read_text()), strict=True))
     assert [service["component"] for service in found["services"]] == ["ollama_exporter"]
-    assert found["roles"] == ["alertmanager", "node_exporter", "ollama_exporter", "prometheus"]
+    assert found["roles"] == ["alertmanager", "blackbox_exporter", "grafana", "keycloak_client", "node_exporter",
+                              "ollama_exporter", "prometheus"]
     nodes = next(config for config in found["scrape_configs"] if config["job_name"] == "node")
     assert [static["targets"] for static in nodes["static_configs"]] == [["127.0.0.1:9100"], ["192.0.2.21:9100"]]
-    assert {"host.yml", "ollama.yml", "prometheus.yml", "alertmanager.yml"} == set(found["rules"])
+    assert set(found["rules"]) == {"host.yml", "ollama.yml", "prometheus.yml", "alertmanager.yml", "blackbox.yml",
+                                   "grafana.yml"}
     assert "${" not in json.dumps(found["rules"]) and "{{ " in json.dumps(found["rules"])
     assert found["silence"]["login"] == {"username": "admin", "password": "of my own"}
     assert found["secret"] == "of my own"

@@ -49,6 +49,23 @@ def test_a_given_value_wins_and_is_not_written(path):
     assert "of-my-own" not in path.read_text()
 
 
+def test_a_role_wants_its_secrets_where_it_is_installed(path):
+    store = secrets.Store(path)
+    assert store.generate({}, ["prometheus"]) == []
+    assert store.generate({"grafana_secret_key": "mine"}, ["grafana"]) == ["grafana_admin_password"]
+    assert store.generate({}, ["grafana"]) == ["grafana_secret_key"]
+    assert store.value("grafana_secret_key", {"grafana_secret_key": "mine"}) == "mine"
+
+
+def test_both_sides_of_a_log_in_share_one_client_secret(path):
+    store, wanting = secrets.Store(path), {"observability_single_sign_on": {"url": "https://id.example.org"}}
+    assert store.generate(wanting) == ["grafana_client_secret"]
+    assert store.value("grafana_client_secret", wanting) == store.value("grafana_client_secret", {})
+    given = {"observability_single_sign_on": {"client_secret": "made by hand"}}
+    assert store.value("grafana_client_secret", given) == "made by hand"
+    assert "made by hand" not in path.read_text()
+
+
 def test_the_hash_is_right_and_stays(path):
     store = secrets.Store(path)
     store.generate(LOGIN)
