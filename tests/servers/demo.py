@@ -145,6 +145,12 @@ class Demo:
                   if self.watched else []),
             ))
 
+    def let_in(self) -> None:
+        """What the user does in Keycloak: who may log in to Grafana, and as what."""
+        for name, role in USERS.items():
+            if role:
+                self.on(MAIN, "python3", "/opt/stack/realm.py", "grant", name, role)
+
     def up(self) -> int:
         print("A throwaway host with a real Ollama, Keycloak and PostgreSQL, and the site that watches them. This\n"
               "takes about two minutes.\n")
@@ -165,6 +171,7 @@ class Demo:
         print("\n$ ansible-playbook -i inventories/demo site.yml", flush=True)
         if self.playbook("site.yml").returncode:
             return self._stopped("site.yml")
+        self.let_in()
         print("\n$ ansible-playbook -i inventories/demo playbooks/doctor.yml", flush=True)
         quiet = {"ANSIBLE_DISPLAY_OK_HOSTS": "no"}
         if self.playbook("playbooks/doctor.yml", "-e", "observability_doctor_wait=60", env=quiet).returncode:
