@@ -91,7 +91,8 @@ class CallbackModule(CallbackBase):
     def _collect(self, result: Any) -> None:
         answer = result._result
         for plan in [answer.get("plan"), *(answer.get("plans") or [])]:
-            if isinstance(plan, dict) and "component" in plan:
+            # What isn't there and isn't wanted needs no line.
+            if isinstance(plan, dict) and "component" in plan and (plan["action"] != "none" or plan["to"]):
                 self._plans.append((result._host.get_name(), plan))
         self._verdicts += [(result._host.get_name(), verdict) for verdict in answer.get("verdicts") or []]
 

@@ -27,6 +27,8 @@ CORES = {"newest": ".venv", "oldest": ".venv-2.19"}
 # Whatever quoting or templating can stumble over. In an address or a key, only what may stand there.
 NASTY = "\"x' $HOME {{ 7*7 }} %s\\n\nsecond-line-"
 NASTY_ADDRESS = "\"x'{{7*7}}$HOME-"
+# In one line and without a dollar, for the log-ins at which people type it.
+NASTY_LINE = "\"x' {{ 7*7 }} %s-"
 COMMON_WORD = "prometheus"
 
 # Runs on the host, as root, and writes what processes show (their arguments and environment) to /run/shown.
@@ -122,7 +124,14 @@ def new_secrets():
         "watchdog": Secret.make("https://watch.example.org/" + NASTY_ADDRESS),
         "slack": Secret.make("https://hooks.slack.example.org/" + NASTY_ADDRESS),
         "webhook": Secret.make("https://pager.example.org/" + NASTY_ADDRESS),
+        "client": Secret.make(NASTY_ADDRESS), "grafana": Secret.make(NASTY_LINE), "source": Secret.make(NASTY_LINE),
+        "grafana_key": Secret.make(NASTY_LINE), "keycloak": Secret.make(NASTY_LINE),
     }
+
+
+def renewed(values):
+    """All of them new, but for the account of a Keycloak that is not ours, and the key that opens Grafana's database."""
+    return new_secrets() | {name: values[name] for name in ("keycloak", "grafana_key")}
 
 
 class Unsafe(yaml.SafeDumper):
@@ -156,6 +165,13 @@ def variables(values):
             {"job_name": "own", "basic_auth": {"username": "site", "password": values["scrape"]},
              "static_configs": [{"targets": ["127.0.0.1:9"]}]}],
         "monitored_services": {"ollama": {"api_key": values["ollama"]}},
+        "observability_single_sign_on": {
+            "url": "http://127.0.0.1:8080", "realm": "aistack", "client_secret": values["client"],
+            "admin": {"username": "admin", "password": values["keycloak"]}},
+        "grafana_admin_password": values["grafana"], "grafana_secret_key": values["grafana_key"],
+        "grafana_extra_data_sources": [
+            {"name": "Other", "uid": "other", "type": "loki", "url": "http://127.0.0.1:9", "basicAuth": True,
+             "basicAuthUser": "site", "secureJsonData": {"basicAuthPassword": values["source"]}}],
     }
 
 
@@ -166,7 +182,8 @@ class Target:
         self.environment = environment
         self.folder = folder
         self.run_id = os.environ.get("AISTACK_RUN") or secrets.token_hex(3)
-        done = subprocess.run([*SERVER, "up", f"secrets-{environment.removeprefix('.venv').strip('-') or 'new'}"],
+        done = subprocess.run([*SERVER, "up", f"secrets-{environment.removeprefix('.venv').strip('-') or 'new'}",
+                               "--flavour", "stack"],
                               env=dict(os.environ, AISTACK_RUN=self.run_id), text=True, stdout=subprocess.PIPE,
                               check=True)
         self.container = json.loads(done.stdout)["name"]
@@ -188,6 +205,18 @@ class Target:
 
     def python(self, program, stdin=""):
         return self.execute("python3", "-c", program, stdin=stdin)
+
+    def keycloak(self, password):
+        """The user's own Keycloak, with a realm and an account that may administer it."""
+        variables = self.folder / "keycloak.yml"
+        variables.write_text(yaml.dump({"stack_parts": ["keycloak"], "stack_keycloak_password": password,
+                                        "stack_keycloak_realm": "aistack"}, Dumper=Unsafe))
+        done = subprocess.run(
+            [ROOT / self.environment / "bin/ansible-playbook", "-i", f"{self.container},", "-e", f"@{variables}",
+             "-e", "ansible_connection=community.docker.docker ansible_python_interpreter=/usr/bin/python3",
+             "tests/servers/stack.yml"],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-4000:]
 
     def play(self, values):
         """One run with these secrets; its results go to the output that is walked."""
@@ -239,7 +268,9 @@ def target(request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def runs(target):
     """What the runs said: the first, one with every secret changed, and one with nothing to do."""
-    before, after = new_secrets(), new_secrets()
+    before = new_secrets()
+    after = renewed(before)
+    target.keycloak(before["keycloak"])
     said = [target.play(before), target.play(after), target.play(after)]
     target.shell("touch /run/enough")
     target.recorder.join(timeout=30)

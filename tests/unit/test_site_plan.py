@@ -45,6 +45,7 @@ def test_plan(said):
     callback, lines = said
     callback.v2_playbook_on_play_start(SimpleNamespace(check_mode=True))
     callback.v2_runner_on_ok(result(plan=NOTHING))
+    callback.v2_runner_on_ok(result(plan=dict(NOTHING, component="neither there nor wanted", **{"from": "", "to": ""})))
     callback.v2_runner_on_ok(result(plan=None, plans=[UPGRADE]))
     callback.v2_playbook_on_stats(None)
     assert lines == [
