@@ -130,6 +130,7 @@ def line(**words):
      ["an alert rule", "rule 'x'"]),
     ("migration failed (id = x): no such column", ["the database can't be brought to this version"]),
     ('Invalid root_url.: parse "http://%zz": invalid URL escape "%zz"', ["a setting", "grafana_extra_settings"]),
+    ("value of setting 'min_interval' should be greater than the base interval (10s)", ["grafana_extra_settings"]),
     ("something that nobody thought of", ["does not start", "exit status 1", "something that nobody thought of"]),
 ])
 def test_the_last_words_are_the_reason(tried, said, words):
