@@ -31,7 +31,8 @@ options:
       - V(version), the version of O(name) that is installed where the user names none, or the one that the user names.
       - V(single_sign_on), what Grafana and its client in Keycloak must agree on, with every default filled in. Empty if
         O(ignore:observability_single_sign_on) is not set.
-      - V(dashboards), Grafana's dashboards for what this site has, by file name.
+      - V(dashboards), Grafana's dashboards for what this site has, as RV(ignore:files) (texts by name) and
+        RV(ignore:uids).
       - V(grafana_alerting), what Grafana's alerting is provisioned with, as RV(ignore:files), RV(ignore:credentials) and
         RV(ignore:declared).
       - V(delivered_by_grafana), matchers of the alerts that Grafana tells of, and Alertmanager therefore doesn't.
@@ -68,6 +69,8 @@ _raw:
   elements: raw
 """
 
+import json
+
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.aistack.observability.plugins.plugin_utils import (
@@ -79,6 +82,11 @@ from ansible_collections.aistack.observability.plugins.plugin_utils import (
 )
 from ansible_collections.aistack.observability.plugins.plugin_utils.mixins import MixinError, Mixins
 from ansible_collections.aistack.observability.plugins.plugin_utils.single_sign_on import single_sign_on
+
+
+def _document(structure):
+    """As text: Ansible walks every structure that a template touches, and a dashboard has thousands of nodes."""
+    return json.dumps(structure, indent=2, ensure_ascii=False) + "\n"
 
 
 class LookupModule(LookupBase):
@@ -143,18 +151,21 @@ class LookupModule(LookupBase):
         return single_sign_on(self._own, lambda: self._secret("grafana_client_secret"), self._site.web_url("grafana"))
 
     def _dashboards(self):
-        return dashboards.dashboards(self._mixins, self._mixins.values(self._site.values(self._host)),
-                                     self._site.available(self._host))
+        found = dashboards.dashboards(self._mixins, self._mixins.values(self._site.values(self._host)),
+                                      self._site.available(self._host))
+        return {"files": {name: _document(document) for name, document in found.items()},
+                "uids": [document["uid"] for document in found.values()]}
 
     def _grafana_alerting(self):
         own = self._own
-        return grafana_alerting.alerting(
+        found = grafana_alerting.alerting(
             self._mixins, self._site.values(self._host), self._site.types(),
             own.get("grafana_notifications") or own.get("observability_notifications") or {},
             own.get("grafana_alert_delivery") or grafana_alerting.STALLED_ONLY, "/run/credentials/grafana.service",
             contact_points=own.get("grafana_extra_contact_points") or (),
             groups=own.get("grafana_extra_rule_groups") or (), mute_timings=own.get("grafana_extra_mute_timings") or (),
             templates=own.get("grafana_extra_templates") or (), routes=own.get("grafana_extra_policies") or ())
+        return found | {"files": {name: _document(document) for name, document in found["files"].items()}}
 
     def _delivered_by_grafana(self):
         """Nothing in the ordinary case, which is found out without working out Grafana's alerting."""

@@ -8,7 +8,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 
 class QuietModule(AnsibleModule):
-    """Says nothing of its arguments in the target's journal.
+    """Says nothing of its arguments: not in the target's journal, and not in its result, which -vvv prints.
 
     The constructor's own ``no_log`` doesn't do: the task's value replaces it before anything is logged. And with
     ``no_log`` on the task its whole result would be hidden.
@@ -16,3 +16,7 @@ class QuietModule(AnsibleModule):
 
     def _log_invocation(self) -> None:
         pass
+
+    def _return_formatted(self, kwargs: dict) -> None:
+        kwargs["invocation"] = {}
+        super()._return_formatted(kwargs)
