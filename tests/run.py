@@ -54,8 +54,10 @@ def stages() -> list[Stage]:
                        if os.path.isfile(os.path.join(TOP, "molecule", name, "molecule.yml")))
     return [
         Stage("servers", ["make", "--no-print-directory", "servers", "host-image", "venv-2.19"], first=True),
+        Stage("e2e-grafana", pytest("tests/e2e/test_grafana.py", "-k", "not stalled")),
         Stage("e2e-site", pytest("tests/e2e/test_site.py")),
-        Stage("e2e-grafana", pytest("tests/e2e/test_login.py", "tests/e2e/test_grafana.py")),
+        Stage("e2e-login", pytest("tests/e2e/test_login.py", "tests/e2e/test_grafana.py", "-k",
+                                  "test_login or stalled")),
         Stage("e2e-secrets", pytest("tests/e2e/test_secrets.py")),
         Stage("engine", pytest("tests/engine", "-n", "2")),
         *(molecule("molecule-" + name, name) for name in scenarios),

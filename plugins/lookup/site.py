@@ -33,8 +33,8 @@ options:
         O(ignore:observability_single_sign_on) is not set.
       - V(dashboards), Grafana's dashboards for what this site has, as RV(ignore:files) (texts by name) and
         RV(ignore:uids).
-      - V(grafana_alerting), what Grafana's alerting is provisioned with, as RV(ignore:files), RV(ignore:credentials) and
-        RV(ignore:declared).
+      - V(grafana_alerting), what Grafana's alerting is provisioned with, as RV(ignore:files), RV(ignore:credentials),
+        RV(ignore:declared) and RV(ignore:notes).
       - V(delivered_by_grafana), matchers of the alerts that Grafana tells of, and Alertmanager therefore doesn't.
       - V(secret), a secret as the user gives it or as it was generated.
       - V(web_login), the login of the web pages as RV(ignore:username), RV(ignore:password) and

@@ -312,8 +312,7 @@ def single_sign_on(verdicts, issuer, authority):
             "Keycloak calls itself otherwise than observability_single_sign_on.url")
     except NO_ANSWER as error:
         trouble = "nobody can log in with Keycloak: %s" % error
-    verdicts.add("Single sign-on", trouble, "start Keycloak, or see observability_single_sign_on (url, realm, authority)",
-                 issuer)
+    verdicts.add("Single sign-on", trouble, "start Keycloak, or see observability_single_sign_on", issuer)
 
 
 def channels(verdicts, receivers, outside_watchdog):

@@ -18,7 +18,7 @@ import pytest
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "servers")]
 
-from demo import MAIN, USERS, Demo  # noqa: E402
+from demo import Demo  # noqa: E402
 from running_site import ALARMED, CRASHES, HANGS, QUIET, Site  # noqa: E402
 
 # The hosts of a test stage are removed by its run id; a second site in the same session needs one of its own.
@@ -57,7 +57,5 @@ def grafana_site():
     Grafana notices earlier than usual that a session has ended in Keycloak.
     """
     with running(observability_thresholds=ALARMED, keycloak_client_token_lifespan=20) as one:
-        for user, role in USERS.items():
-            if role:
-                one.on(MAIN, f"python3 /opt/stack/realm.py grant {user} {role}")
+        one.demo.let_in()
         yield one

@@ -130,7 +130,7 @@ def new_secrets():
 
 
 def renewed(values):
-    """All of them new, but for the account of a Keycloak that is not ours, and the key that opens Grafana's database."""
+    """All of them new, but for the account of a Keycloak that isn't ours, and the key to Grafana's database."""
     return new_secrets() | {name: values[name] for name in ("keycloak", "grafana_key")}
 
 

@@ -269,7 +269,8 @@ def test_a_checker_of_ours_reads_its_program_from_standard_input(toy):
     """It runs with the Python that Ansible has found, in the service's sandbox."""
     program = ("import json, os, sys\n"
                "conf = json.load(open('/etc/toy/toy.json'))\n"
-               "sys.exit('%s judged by %s as %d' % (conf['say'], sys.argv[1], os.getuid()) if conf.get('bad') else 0)\n")
+               "sentence = '%s judged by %s as %d' % (conf['say'], sys.argv[1], os.getuid())\n"
+               "sys.exit(sentence if conf.get('bad') else 0)\n")
     checks = [{"name": "judge", "argv": ["{python}", "-", "a $b"], "stdin": program}]
     assert "judge agrees" in toy.run(validate=checks)["steps"]
     failure = toy.fails(say="this", bad=True, validate=checks)
