@@ -105,6 +105,28 @@ REFUSED = {
         {"ollama_exporter_timeouts": "5s"}, [["ollama_exporter_timeouts", "did you mean ollama_exporter_timeout?"]]),
     "mistyped in ollama_exporter": (
         {"ollama_exporter_timeout": "soon"}, [["ollama_exporter_timeout", "expected a duration such as", "'soon'"]]),
+    "misspelt in grafana": (
+        {"grafana_admin_pasword": "x"}, [["grafana_admin_pasword", "did you mean grafana_admin_password?"]]),
+    "mistyped in grafana": (
+        {"grafana_alert_delivery": "both"},
+        [["grafana_alert_delivery", "expected one of stalled_only, contact_points", "'both'"]]),
+    "misspelt in keycloak_client": (
+        {"keycloak_client_stat": "absent"}, [["keycloak_client_stat", "did you mean keycloak_client_state?"]]),
+    "mistyped in keycloak_client": (
+        {"keycloak_client_token_lifespan": "a minute"},
+        [["keycloak_client_token_lifespan", "expected a whole number", "'a minute'"]]),
+    "misspelt in blackbox_exporter": (
+        {"blackbox_exporter_frontdoors": False},
+        [["blackbox_exporter_frontdoors", "did you mean blackbox_exporter_front_doors?"]]),
+    "mistyped in blackbox_exporter": (
+        {"blackbox_exporter_timeout": "long"}, [["blackbox_exporter_timeout", "expected a duration such as", "'long'"]]),
+    "half a single sign-on": (
+        {"observability_single_sign_on": {"url": "keycloak.example.org", "admin": {"username": "admin"}}},
+        [["observability_single_sign_on", "realm"], ["observability_single_sign_on.url", "an http or https address"],
+         ["observability_single_sign_on.admin", "password"]]),
+    "a front door that is no address": (
+        {"monitored_services": {"open_webui": {"front_door": "chat.example.org"}}},
+        [["monitored_services.open_webui.front_door", "an http or https address", "'chat.example.org'"]]),
     "misspelt in prometheus": (
         {"promethues_retention_time": "30d"},
         [["promethues_retention_time", "did you mean prometheus_retention_time?"]]),
