@@ -15,6 +15,7 @@ generated for it lies in the cache folder.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -108,7 +109,8 @@ class Demo:
         os.makedirs(self.folder, mode=0o700)
         for of in ("smtp", "keycloak", "people"):
             self._write(of + "-password", secrets.token_urlsafe(12))
-        ports = {name: free_port(10000 + port) for name, port in PAGES.items()}
+        # Ports that are easy to remember are for the demo; tests make several hosts at the same moment.
+        ports = dict(zip(PAGES, free_ports([10000 + port if self.run_id == "demo" else 0 for port in PAGES.values()])))
         os.environ["AISTACK_RUN"] = self.run_id
         published = [f"{port}:{port}" for port in ports.values()]
         made = {MAIN: host.up(MAIN, host.RELEASES[0], published, [], flavour="stack")}
@@ -227,17 +229,17 @@ Remove all of it:
             handle.write(text)
 
 
-def free_port(wanted: int) -> int:
-    """The wanted port of this machine's loopback, or another one where it is taken."""
-    for port in (wanted, 0):
-        with socket.socket() as probe:
+def free_ports(wanted: list[int]) -> list[int]:
+    """The wanted ports of this machine's loopback, another one where one is taken or none is wanted."""
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _port in wanted]
+        for probe, port in zip(probes, wanted):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
-                return probe.getsockname()[1]
             except OSError:
-                continue
-    raise host.Trouble("no free port on 127.0.0.1")
+                probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
 
 
 def main() -> int:
