@@ -201,6 +201,15 @@ def foreign_problems(target: Mapping[str, Any], services: Iterable[Service], ado
     return problems
 
 
+def adoption_problems(target: Mapping[str, Any], adopted: Iterable[str], variables: Mapping[str, Any]
+                      ) -> list[Problem]:
+    """What must be known of software before it is taken over."""
+    if "grafana" in adopted and "grafana" not in target["ours"] and not variables.get("grafana_secret_key"):
+        return [Problem("grafana_secret_key", "a Grafana that is taken over has encrypted secrets in its database: "
+                                              "give the secret_key of its grafana.ini, or Grafana's own default")]
+    return []
+
+
 def _overlap(listen_address: str, held: str) -> bool:
     listens_on = spec.split_address(listen_address)[0]
     listens_on = "127.0.0.1" if listens_on == "localhost" else listens_on
@@ -265,6 +274,7 @@ class ActionModule(ActionBase):
             problems += system_problems(target["target"])
             if target["target"]["root"]:  # anybody else can't see whose files and ports these are
                 problems += foreign_problems(target["target"], services, adopted)
+                problems += adoption_problems(target["target"], adopted, variables)
         elif site.hosts:
             problems.append(Problem("target", f"this host can't be looked at: {target.get('msg', 'no answer')}"))
 
@@ -305,7 +315,8 @@ class ActionModule(ActionBase):
         problems += unknown_names(self.specs, [SHARED, *roles], raw, ignored if isinstance(ignored, list) else [])
         wrong = {problem.name for problem in problems}
         problems += [problem for problem in threshold_problems(mixins, thresholds) if problem.name not in wrong]
-        for name in (name for role in roles for name in self.specs.options(role) if name.endswith("_extra_rule_files")):
+        files_of = ("_extra_rule_files", "_extra_dashboards")
+        for name in (name for role in roles for name in self.specs.options(role) if name.endswith(files_of)):
             if name not in wrong:
                 problems += rule_file_problems(name, variables.get(name))
         if not any(name.endswith(("_version", "_overlay")) or "_release" in name for name in wrong):

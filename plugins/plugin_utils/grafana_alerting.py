@@ -396,6 +396,9 @@ class _Vault:
         for number, piece in enumerate(pieces):
             if piece:
                 credential = f"alerting_{name}" + (f"_{number}" if number else "")
+                # Two names may differ only in what a credential's name can't hold.
+                while self.credentials.get(credential, piece) != piece:
+                    credential += "_x"
                 self.credentials[credential] = piece
                 written.append(f"$__file{{{self._folder}/{credential}}}")
             else:

@@ -266,7 +266,8 @@ class Site:
     def blackbox(self, host: str) -> dict:
         """What the blackbox exporter of a host is told: for every component of ours behind TLS or a log-in a module,
         named like the role, with the settings of its HTTP client; and whether one logs in, with the credential
-        `web_password`. Empty where nothing is probed."""
+        `web_password`; and the authority of front doors of ours, where one has its own. Empty where nothing is
+        probed."""
         if all(service.role != PROBER for service in self.derive(host)[0]):
             return {}
         modules = {}
@@ -275,7 +276,11 @@ class Site:
             if probe.source == host and probe.module == service.role:
                 settings = self._client(host, service.role, PROBER)
                 modules[service.role] = {key: value for key, value in settings.items() if key != "scheme"}
-        return {"modules": modules, "login": any("basic_auth" in settings for settings in modules.values())}
+        authorities = [self._tls(host, probe.service.role).get("authority") for probe in self.probes()
+                       if (probe.source, probe.service.host, probe.name) == (host, host, "front_door")
+                       and probe.service.component]
+        return {"modules": modules, "login": any("basic_auth" in settings for settings in modules.values()),
+                "authority": next(filter(None, authorities), "")}
 
     def values(self, host: str) -> dict[str, Any]:
         """What the placeholders of rules and dashboards stand for on this host, as ``Mixins.values`` takes it."""
@@ -372,6 +377,7 @@ class Site:
             problems.append(Problem("inventory", f"the group `observability` has {len(self.observability)} hosts "
                                                  f"({', '.join(self.observability)}); this version serves one: leave "
                                                  "one there and move the others to the group `monitored`"))
+        problems += self._ambiguous(host)
         names = [host]
         if host in self.observability:
             names += sorted((set(others) & set(self.hosts)) - {host})
@@ -379,6 +385,17 @@ class Site:
             wrong = self.derive(name)[1] or self._out_of_reach(name, self.observability[0])
             problems += wrong if name == host else [Problem(f"{item.name} (of {name})", item.text) for item in wrong]
         return problems
+
+    def _ambiguous(self, host: str) -> list[Problem]:
+        """Rules and panels know a service's type by its name, so a name has one type in the whole site."""
+        types: dict[str, dict[str, str]] = {}
+        for other in self.hosts:
+            for service in self.derive(other)[0]:
+                types.setdefault(service.name, {}).setdefault(service.type, other)
+        return [Problem(f"{SERVICES}.{service.name}", f"this name is that of a service of type {kind} on {other}: give "
+                                                      "one of the two another name")
+                for service in self.derive(host)[0]
+                for kind, other in sorted(types[service.name].items()) if kind != service.type]
 
     def clashes(self, host: str, roles: Iterable[str], more: Mapping[str, tuple[str, str]] | None = None
                 ) -> list[Problem]:

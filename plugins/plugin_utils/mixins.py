@@ -23,6 +23,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "mixins"
 
 RUNBOOKS = "https://github.com/aistack/observability/blob/main/mixins"
 PROMETHEUS = "http://127.0.0.1:9090"
+CURRENCY = "EUR"
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
@@ -266,7 +267,8 @@ def _energy_values(given):
                 raise MixinError("energy", key, f"must be a text such as EUR, not {value!r}")
         elif isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
             raise MixinError("energy", key, f"must be a number of at least 0, not {value!r}")
-    return {key: value for key, value in given.items() if value not in ("", None)}
+    found = {key: value for key, value in given.items() if value not in ("", None)}
+    return {"currency": CURRENCY, **found} if found else {}
 
 
 def _pattern(names):

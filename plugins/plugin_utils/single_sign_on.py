@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ansible.module_utils.common.validation import check_type_bool
+
 VARIABLE = "observability_single_sign_on"
 ROLES = {"admin": "grafana-admin", "editor": "grafana-editor", "viewer": "grafana-viewer"}
 
@@ -33,5 +35,6 @@ def single_sign_on(variables: Mapping[str, Any], client_secret: Callable[[], str
         "authority": str(given.get("authority") or ""),
         "roles": ROLES | {level: str(name) for level, name in (given.get("roles") or {}).items() if name},
         "groups": {level: list((given.get("groups") or {}).get(level) or []) for level in ROLES},
-        "admin": admin, "create_realm": bool(given.get("create_realm")), "grafana_url": grafana_url.rstrip("/"),
+        "admin": admin, "create_realm": check_type_bool(given.get("create_realm") or False),
+        "grafana_url": grafana_url.rstrip("/"),
     }

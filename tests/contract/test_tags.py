@@ -119,7 +119,8 @@ REFUSED = {
         {"blackbox_exporter_frontdoors": False},
         [["blackbox_exporter_frontdoors", "did you mean blackbox_exporter_front_doors?"]]),
     "mistyped in blackbox_exporter": (
-        {"blackbox_exporter_timeout": "long"}, [["blackbox_exporter_timeout", "expected a duration such as", "'long'"]]),
+        {"blackbox_exporter_timeout": "long"},
+        [["blackbox_exporter_timeout", "expected a duration such as", "'long'"]]),
     "half a single sign-on": (
         {"observability_single_sign_on": {"url": "keycloak.example.org", "admin": {"username": "admin"}}},
         [["observability_single_sign_on", "realm"], ["observability_single_sign_on.url", "an http or https address"],

@@ -204,7 +204,7 @@ def test_a_dead_service_is_seen_on_its_panel_and_makes_a_mail(grafana, grafana_s
 
 
 def test_every_query_of_every_panel_answers_with_data(grafana, grafana_site, dead):
-    """Some panels show alerts that fire, or what is loaded right now."""
+    """Some panels show alerts that fire, what is loaded right now, or log-ins that were refused."""
     one = {"model": "tiny", "prompt": "x", "stream": False, "keep_alive": "1h"}
     grafana_site.ask("ollama", "/api/generate", login="", body=one)
     panels = []
@@ -214,6 +214,7 @@ def test_every_query_of_every_panel_answers_with_data(grafana, grafana_site, dea
     assert len(panels) > 60
 
     def unexplained():
+        assert not Person(grafana_site.demo.address("grafana")).log_in("victor", "mistyped")
         without = {(uid, panel["title"], query) for uid, panel in panels
                    for query, data in answers(grafana, panel).items() if not data}
         due = {place for place, proof in (NO_DATA | BY_MACHINE).items() if grafana_site.value(proof) is not None}

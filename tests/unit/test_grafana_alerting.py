@@ -259,6 +259,15 @@ def test_a_secret_that_grafana_would_change_is_refused(alerting, secret):
         alerting({"slack": {"webhook_url": secret}})
 
 
+def test_secrets_of_names_that_are_nearly_the_same_stay_apart(alerting):
+    made = alerting(EMAIL, contact_points=[
+        {"name": name, "receivers": [{"type": "webhook", "settings": {"url": f"https://{name}.example.org/x"}}]}
+        for name in ("Ops", "ops")])
+    urls = {as_grafana_reads(one["settings"]["url"], made["credentials"])
+            for uid, one in receivers(made).items() if "ops" in uid.lower()}
+    assert urls == {"https://Ops.example.org/x", "https://ops.example.org/x"}
+
+
 def test_texts_are_escaped_only_where_grafana_fills_in(alerting):
     made = alerting(
         EMAIL,

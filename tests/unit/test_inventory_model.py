@@ -239,6 +239,15 @@ def test_servers():
     assert site({"prometheus_state": "absent"}).servers(BOX, both) == {"alertmanager": {"url": "http://127.0.0.1:9093"}}
 
 
+def test_a_name_has_one_type_in_the_whole_site():
+    both = site(services(main={"type": "ollama"}), {**REACHABLE, **services(main={"type": "gpu"})})
+    (problem,) = both._ambiguous(BOX)
+    assert str(problem) == ("monitored_services.main: this name is that of a service of type gpu on "
+                            f"{GPU}: give one of the two another name")
+    assert problem in both.problems(BOX)
+    assert site(services(ollama={}), {**REACHABLE, **services(ollama={})})._ambiguous(BOX) == []
+
+
 def test_what_dashboards_can_show():
     assert site(services(ollama={})).available(BOX) >= {"host", "ollama", "prometheus"}
     assert "energy" not in site({"observability_energy_and_cost": {"tariff_per_kwh": 0.3}}).available(BOX)
@@ -415,13 +424,16 @@ def test_what_is_absent_is_not_probed():
 
 
 def test_a_probe_logs_in_where_it_must():
-    assert probed().blackbox(BOX) == {"modules": {}, "login": False}
+    assert probed().blackbox(BOX) == {"modules": {}, "login": False, "authority": ""}
+    own = {"prometheus_external_url": "https://monitor.lan:9090",
+           "prometheus_web_tls": {"certificate": "/c", "key": "/k", "authority": "/ca.pem"}}
+    assert probed(own).blackbox(BOX)["authority"] == "/ca.pem"
     assert probed({}, REACHABLE).blackbox(GPU) == {}
     tls = {"certificate": "/c.pem", "key": "/k.pem", "authority": "/ca.pem"}
     model = probed({**LOGIN, "prometheus_web_tls": tls, "blackbox_exporter_web_tls": tls})
     assert probes(model) == {(BOX, "prometheus", "health"): (
         HERE, "prometheus", "https://127.0.0.1:9090/-/ready")}
-    assert model.blackbox(BOX) == {"login": True, "modules": {"prometheus": {
+    assert model.blackbox(BOX) == {"login": True, "authority": "", "modules": {"prometheus": {
         "tls_config": {"ca_file": "/ca.pem", "server_name": BOX}, "basic_auth": {
             "username": "admin", "password_file": "/run/credentials/blackbox_exporter.service/web_password"}}}}
     # And Prometheus speaks TLS to the exporter, for its metrics and for every probe.

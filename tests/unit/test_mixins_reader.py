@@ -306,3 +306,10 @@ def test_the_command_line_names_a_fault(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Mixins, "__init__", lambda self: self.__dict__.update(folder=folder, _scrapes={}))
     assert mixins.main(["render", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err.startswith("mixins/demo/rules.yml: is not valid YAML")
+
+
+def test_a_currency_is_known_where_a_price_is():
+    mixins = Mixins()
+    assert mixins.values({"energy": {"tariff_per_kwh": 0.3, "host_watts": 100}})["energy"]["currency"] == "EUR"
+    assert mixins.values({"energy": {"tariff_per_kwh": 0.3, "currency": "CHF"}})["energy"]["currency"] == "CHF"
+    assert mixins.values({"energy": {}})["energy"] == {}

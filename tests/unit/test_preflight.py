@@ -496,3 +496,12 @@ def test_a_version_that_nobody_pinned(variables, name, words):
 ])
 def test_a_version_that_can_be_had(variables):
     assert preflight.release_problems(["prometheus", "ollama_exporter"], variables) == []
+
+
+def test_a_grafana_is_taken_over_with_the_key_to_its_database():
+    ours, theirs = {"ours": ["grafana"]}, {"ours": []}
+    assert preflight.adoption_problems(theirs, [], {}) == []
+    assert preflight.adoption_problems(ours, ["grafana"], {}) == []
+    assert preflight.adoption_problems(theirs, ["grafana"], {"grafana_secret_key": "k"}) == []
+    (problem,) = preflight.adoption_problems(theirs, ["grafana"], {})
+    assert problem.name == "grafana_secret_key" and "secret_key of its grafana.ini" in problem.text

@@ -303,3 +303,26 @@ def test_an_authority_that_is_not_there_is_said(tried, keycloak):
     given["auth.generic_oauth"]["tls_client_ca"] = "/nowhere/ca.pem"
     (problem,) = tried.problems_of_single_sign_on(given)
     assert "observability_single_sign_on.authority: /nowhere/ca.pem" in problem
+
+
+def test_a_grafana_that_ends_while_it_is_asked_says_why(tried, tmp_path):
+    """Grafana 13 provisions when it answers already, and ends over a wrong file then."""
+    program = tmp_path / "bin" / "grafana"
+    program.parent.mkdir()
+    words = "Datasource provisioning error: two defaults"
+    program.write_text(f"#!/bin/sh\nsleep 0.3\necho 'Error: ✗ {words}' >&2\nexit 1\n", encoding="utf-8")
+    program.chmod(0o755)
+    made = tried.Scratch(str(tmp_path), str(tmp_path), str(tmp_path), {"security": {"admin_user": "admin"}})
+    try:
+        made.start()
+        with pytest.raises(tried.Refused, match="two defaults"):
+            tried.settled(made, {"datasources": {"Prometheus": "a.yml"}}, {"uid": "b.json"})
+    finally:
+        made.end()
+
+
+def test_a_python_without_sqlite_is_said(tried, scratch, tmp_path, monkeypatch):
+    database(tmp_path)
+    monkeypatch.setattr(tried, "sqlite3", None)
+    with pytest.raises(tried.Refused, match="has no sqlite3.*ansible_python_interpreter"):
+        scratch.copy_database()

@@ -278,20 +278,25 @@ class Silence:
     """
 
     MINUTES = 10
+    # An alert that has fired holds on for two minutes, and none fires for less than half a minute: see ServiceDown.
+    SHORT, AFTERWARDS = 25, 3
 
     def __init__(self, spec: dict | None, component: str) -> None:
         self._spec = spec or {}
         self._component = component
         self._placed: list[tuple[str, str]] = []
+        self._begun = 0.0
 
-    def begin(self) -> str:
-        if not self._spec.get("urls"):
+    def begin(self, minutes: int = MINUTES) -> str:
+        """Why a silence could not be placed; empty if all is well, or one is there already."""
+        if not self._spec.get("urls") or self._placed:
             return ""
         client = Http(self._spec.get("login"), self._spec.get("tls"))
         now = time.time()
+        self._begun = self._begun or now
         body = {"matchers": [{"name": key, "value": value, "isRegex": False, "isEqual": True}
                              for key, value in sorted(self._spec["matchers"].items())],
-                "startsAt": _rfc3339(now), "endsAt": _rfc3339(now + self.MINUTES * 60),
+                "startsAt": _rfc3339(now), "endsAt": _rfc3339(now + minutes * 60),
                 "createdBy": "aistack.observability", "comment": "planned restart of %s" % self._component}
         trouble = []
         for url in self._spec["urls"]:
@@ -310,9 +315,17 @@ class Silence:
         return list(self._placed)
 
     def end(self, placed: list | None = None) -> None:
-        """Expire what was placed; an Alertmanager that is just restarting gets a few seconds."""
+        """Expire what was placed; an Alertmanager that is just restarting gets a few seconds.
+
+        After a long outage a short silence takes its place: the alert fires on for a while though all is well.
+        """
         client = Http(self._spec.get("login"), self._spec.get("tls"))
-        for url, identity in placed if placed is not None else self._placed:
+        ending = list(self._placed) if placed is None else placed
+        self._placed = []
+        if placed is None and ending and time.time() - self._begun > self.SHORT:
+            self.begin(self.AFTERWARDS)
+            self._placed = []
+        for url, identity in ending:
             for _attempt in range(10):
                 try:
                     code, _text_ = client.ask("%s/api/v2/silence/%s" % (url, identity), "DELETE")

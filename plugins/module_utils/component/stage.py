@@ -19,7 +19,8 @@ from .declaration import Declaration
 from .errors import ComponentError
 from .generations import Generations
 
-CHECK_TIMEOUT = 120
+# A database may have to be brought to another version first.
+CHECK_TIMEOUT = 240
 
 
 class Stage:

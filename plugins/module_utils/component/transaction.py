@@ -110,9 +110,16 @@ class Transaction:
         intent: dict = {"from": plan.before.number if plan.before else None, "to": generations.next_number(),
                         "phase": "staging", "silences": [], "undo": undo, "unit": status}
         generations.intend(intent)
+        silence = health.Silence(self._declaration.silence, self._declaration.name)
+        if plan.service == "start":
+            # It may be down for as long as staging takes. Right after an installation there is nobody to be told.
+            silence.begin()
+            intent["silences"] = silence.placed
+            generations.intend(intent)
         try:
             generation, prepared = self._stage(plan, intent)
         except Exception as error:
+            silence.end()
             explained = _explained(error, self._declaration.name)
             explained.message += ". Nothing that runs was touched"
             try:
@@ -120,7 +127,7 @@ class Transaction:
             except Exception as trouble:
                 explained.message += "; the next run clears up what was staged (%s)" % trouble
             raise explained from error
-        self._switch(plan, generation, prepared, intent)
+        self._switch(plan, generation, prepared, intent, silence)
 
     def _folders(self, plan: Plan) -> list[str]:
         """Directories that must be there before the files are."""
@@ -205,9 +212,9 @@ class Transaction:
 
     # -- switch and ask --------------------------------------------------------------------------------------------
 
-    def _switch(self, plan: Plan, generation: Generation, prepared: list[tuple[str, str]], intent: dict) -> None:
+    def _switch(self, plan: Plan, generation: Generation, prepared: list[tuple[str, str]], intent: dict,
+                silence: health.Silence) -> None:
         declaration, generations = self._declaration, self._generations
-        silence = health.Silence(declaration.silence, declaration.name)
         intent["phase"] = "switching"
         try:
             generations.intend(intent)

@@ -40,8 +40,8 @@ try:
 except ImportError:
     sqlite3 = None  # type: ignore[assignment]
 
-# The engine ends a checker after 120 s; with what else is asked here, it has something to say before that.
-WITHIN = 80
+# The engine ends a checker after 240 s; with what else is asked here, it has something to say before that.
+WITHIN = 150
 # Grafana 13 goes on provisioning when it answers already.
 SETTLE = 20
 KEYCLOAK_TIMEOUT = 10
@@ -301,11 +301,9 @@ class Scratch:
         if not os.path.exists(source):
             return False
         if sqlite3 is None:
-            # A Python without it: the files as they are; the log of changes is played on opening.
-            for suffix in ("", "-wal"):
-                if os.path.exists(source + suffix):
-                    shutil.copyfile(source + suffix, target + suffix)
-            return True
+            raise Refused("the Python of this host (%s) has no sqlite3, without which Grafana's database can't be "
+                          "copied. What to do: install the distribution's full Python (python3), or set "
+                          "ansible_python_interpreter to one that has it" % sys.executable)
         try:
             with contextlib.closing(sqlite3.connect("file:%s?mode=ro" % urllib.parse.quote(source), uri=True,
                                                     timeout=30)) as real, \
@@ -341,10 +339,7 @@ class Scratch:
         """Until it is healthy; raises with its own words when it ends or takes too long."""
         deadline = time.monotonic() + WITHIN
         while True:
-            assert self._process is not None
-            code = self._process.poll()
-            if code is not None:
-                raise Refused(explain(self.log(), "it ended with exit status %d" % code))
+            self.must_run()
             with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
                 status, answer = self.ask("/api/health")
                 if status == 200 and answer.get("database") == "ok":
@@ -352,6 +347,13 @@ class Scratch:
             if time.monotonic() > deadline:
                 raise Refused(explain(self.log(), "it did not answer within %d s" % WITHIN))
             time.sleep(0.2)
+
+    def must_run(self, patience: float = 0) -> None:
+        """Raises with Grafana's own words when it has ended, or does so within some seconds."""
+        assert self._process is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            ended = "it ended with exit status %d" % self._process.wait(patience)
+            raise Refused(explain(self.log(), ended))
 
     def ask(self, address: str) -> tuple[int, Any]:
         connection = UnixConnection(self._socket, 10)
@@ -418,7 +420,11 @@ def settled(scratch: Scratch, wanted: dict[str, dict[str, str]], dashboards: dic
     """What is still missing when it has had its time."""
     deadline = time.monotonic() + SETTLE
     while True:
-        gone = missing(scratch, wanted, dashboards)
+        try:
+            gone = missing(scratch, wanted, dashboards)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            scratch.must_run(1)  # a connection breaks a moment before the program is gone
+            gone = ["Grafana stopped answering: %s. What to do: report it, with Grafana's version" % error]
         # One that says what is wrong won't take it later.
         if not gone or time.monotonic() > deadline or all(", and says: " in text for text in gone):
             return gone
