@@ -105,15 +105,44 @@ def source_problems(mirror: Any, overlay: Any) -> list[Problem]:
     return problems
 
 
-def rule_file_problems(name: str, paths: Any) -> list[Problem]:
-    """Files of which one would take the place of another, for they are placed by their names."""
+def placed_file_problems(name: str, paths: Any) -> list[Problem]:
+    """Files that aren't there, or of which one would take the place of another, for they are placed by their names."""
     problems, seen = [], {}
     for path in paths if isinstance(paths, list) else []:
         file = os.path.basename(str(path))
+        # Where a relative path is looked for is Ansible's business, when the role's turn has come.
+        if os.path.isabs(str(path)) and not os.path.isfile(path):
+            problems.append(Problem(name, f"there is no file {path} on the controller"))
         if file in seen:
             problems.append(Problem(name, f"{path} and {seen[file]} have the same name, under which they are placed: "
                                           "rename one of them"))
         seen[file] = path
+    return problems
+
+
+# What other variables say, by the sections of grafana.ini; * stands for all of a section.
+OWNED_SETTINGS = {
+    "server": {"http_addr": "grafana_listen_address", "http_port": "grafana_listen_address",
+               "protocol": "grafana_web_tls", "cert_file": "grafana_web_tls", "cert_key": "grafana_web_tls",
+               "root_url": "grafana_external_url", "domain": "grafana_external_url"},
+    "security": {"admin_password": "grafana_admin_password", "secret_key": "grafana_secret_key"},
+}
+
+
+def setting_problems(name: str, sections: Any) -> list[Problem]:
+    """Settings of the user's own that are no settings, or belong to another variable."""
+    problems = []
+    for section, keys in (sections if isinstance(sections, Mapping) else {}).items():
+        if not isinstance(keys, Mapping):
+            problems.append(Problem(f"{name}.{section}", "expected a mapping of settings, got "
+                                                         f"{spec.shown('', keys)}"))
+            continue
+        for key, value in keys.items():
+            if isinstance(value, (Mapping, list)):
+                problems.append(Problem(f"{name}.{section}.{key}", "expected a text, a number, true or false"))
+            owner = OWNED_SETTINGS.get(str(section), {}).get(str(key))
+            if owner:
+                problems.append(Problem(f"{name}.{section}.{key}", f"is said by {owner}: set that"))
     return problems
 
 
@@ -318,7 +347,9 @@ class ActionModule(ActionBase):
         files_of = ("_extra_rule_files", "_extra_dashboards")
         for name in (name for role in roles for name in self.specs.options(role) if name.endswith(files_of)):
             if name not in wrong:
-                problems += rule_file_problems(name, variables.get(name))
+                problems += placed_file_problems(name, variables.get(name))
+        if "grafana" in roles and "grafana_extra_settings" not in wrong:
+            problems += setting_problems("grafana_extra_settings", variables.get("grafana_extra_settings"))
         if not any(name.endswith(("_version", "_overlay")) or "_release" in name for name in wrong):
             problems += release_problems(roles, variables)
         others = listen_addresses(self.specs, site.roles(host), variables)

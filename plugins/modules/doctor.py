@@ -249,20 +249,27 @@ def _prometheus(api):
     found.append(("Notifications: delivery", "failed in the last 10 minutes by %s" % ", ".join(failing)
                   if failing else "", "see journalctl -u alertmanager for the reason",
                   "none failed in the last 10 minutes"))
-    found.append(_services(targets, api.query("service:up")))
+    found.append(_services(targets, api.query("service:up"), api.query("probe_success == 0")))
     young = any(item["health"] == "unknown" for item in targets + rules) or "not judged yet" in found[-1][1]
     return found, young
 
 
-def _services(targets, samples):
+def _services(targets, samples, failing):
     """What the alerts see. A service that is scraped but has no verdict of its own would die in silence."""
     seen = {(item["metric"].get("instance"), item["metric"].get("service")): float(item["value"][1])
             for item in samples}
     scraped = {(item["labels"].get("instance"), item["labels"].get("service")) for item in targets}
-    trouble = ["%s on %s is down" % (service, instance) for (instance, service), up in sorted(seen.items()) if up != 1]
+    silent = {}
+    for item in failing:
+        labels = item["metric"]
+        silent.setdefault((labels.get("instance"), labels.get("service")), []).append(
+            "%s %s" % (labels.get("probe"), labels.get("target")))
+    trouble = ["%s on %s is down%s" % (service, instance, " (no answer: %s)" % ", ".join(sorted(
+        silent[instance, service])) if (instance, service) in silent else "")
+        for (instance, service), up in sorted(seen.items()) if up != 1]
     trouble += ["%s on %s is not judged yet" % (service, instance)
                 for instance, service in sorted(scraped - set(seen), key=str) if service]
-    fix = "start it, or see ServiceDown in mixins/prometheus/runbook.md"
+    fix = "start it; if only its front door is named, see ServiceDown in mixins/prometheus/runbook.md"
     return "Services", "; ".join(trouble), fix, "%d up" % len(seen)
 
 
@@ -291,8 +298,8 @@ def grafana(verdicts, api):
         sources = [item for item in api.get("/api/datasources") if item.get("readOnly")]
         groups = api.get("/api/prometheus/grafana/api/v1/rules")["data"]["groups"]
     except NO_ANSWER as error:
-        verdicts.add("Grafana", "does not answer: %s" % error, "see journalctl -u grafana; if the password is wrong, "
-                     "run the playbook with --tags grafana, which sets it again")
+        verdicts.add("Grafana", "does not answer: %s" % error, "see journalctl -u grafana; if it answers 401, restart "
+                     "it, which sets the password of the secrets file again")
         return
     silent = sorted(item["name"] for item in sources if item["type"] == "prometheus" and not _answers(api, item["uid"]))
     verdicts.add("Grafana: data sources", "%s: no answer" % ", ".join(silent) if silent else "",

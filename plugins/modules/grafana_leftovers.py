@@ -178,8 +178,9 @@ class Grafana:
 
     def _refusal(self, path, code, text):
         if code in (401, 403):
-            return Trouble("Grafana refuses the administrator's log-in (%s%s answered %d): give the name and password "
-                           "that Grafana has" % (self.url, path, code))
+            return Trouble("Grafana refuses the administrator's log-in (%s%s answered %d), whose password was changed "
+                           "by hand: restart it (systemctl restart grafana), which sets grafana_admin_password again, "
+                           "and run again" % (self.url, path, code))
         return Trouble("%s%s answered %d: %s" % (self.url, path, code, _message(text)))
 
     # -- what came from files -------------------------------------------------------------------------------------

@@ -38,3 +38,12 @@ def test_grafana(given, failed, words):
     wrong = {entry["check"]: entry for entry in verdicts.entries if entry["verdict"] == "failed"}
     assert set(wrong) == failed
     assert all(words in entry["detail"] and entry["fix"] for entry in wrong.values())
+
+
+def test_a_service_that_is_down_names_what_does_not_answer():
+    def sample(value, **labels):
+        return {"metric": {"instance": "box", "service": "grafana", **labels}, "value": [0, value]}
+    door = sample("0", probe="front_door", target="https://grafana.lan")
+    _check, trouble, fix, _detail = doctor._services([], [sample("0")], [door])
+    assert trouble == "grafana on box is down (no answer: front_door https://grafana.lan)" and "runbook" in fix
+    assert doctor._services([], [sample("1")], [])[1] == ""

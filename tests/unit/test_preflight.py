@@ -15,7 +15,6 @@ import yaml
 from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible_collections.aistack.observability.plugins.action import preflight
 from ansible_collections.aistack.observability.plugins.modules import preflight as target
-from ansible_collections.aistack.observability.plugins.plugin_utils import spec
 from ansible_collections.aistack.observability.plugins.plugin_utils.inventory_model import Service
 
 COLLECTIONS = Path(preflight.__file__).parents[5]
@@ -129,12 +128,10 @@ def test_where_programs_come_from(tmp_path):
 
 
 def test_two_rule_files_of_one_name():
-    assert preflight.rule_file_problems("x_extra_rule_files", ["/a/own.yml", "/a/other.yml"]) == []
-    (problem,) = preflight.rule_file_problems("x_extra_rule_files", ["/a/own.yml", "/b/own.yml"])
-    assert str(problem).startswith("x_extra_rule_files: /b/own.yml and /a/own.yml have the same name")
-    assert spec.check_value("x_extra_rule_files", {"type": "list", "elements": "path"}, ["/a/own.yml"]) == []
-    assert "ends in .yml" in str(
-        spec.check_value("x_extra_rule_files", {"type": "list", "elements": "path"}, ["/a/own.rules"])[0])
+    assert preflight.placed_file_problems("x_extra_rule_files", ["a/own.yml", "a/other.yml"]) == []
+    (problem,) = preflight.placed_file_problems("x_extra_rule_files", ["a/own.yml", "b/own.yml"])
+    assert str(problem) == ("x_extra_rule_files: b/own.yml and a/own.yml have the same name, under which they are "
+                            "placed: rename one of them")
 
 
 # -- the target's half -------------------------------------------------------------------------------------------
@@ -505,3 +502,21 @@ def test_a_grafana_is_taken_over_with_the_key_to_its_database():
     assert preflight.adoption_problems(theirs, ["grafana"], {"grafana_secret_key": "k"}) == []
     (problem,) = preflight.adoption_problems(theirs, ["grafana"], {})
     assert problem.name == "grafana_secret_key" and "secret_key of its grafana.ini" in problem.text
+
+
+def test_files_that_are_not_there_are_named(tmp_path):
+    (tmp_path / "mine.json").write_text("{}")
+    assert preflight.placed_file_problems("x", [str(tmp_path / "mine.json")]) == []
+    (problem,) = preflight.placed_file_problems("grafana_extra_dashboards", ["/no/where.json", "files/elsewhere.json"])
+    assert str(problem) == "grafana_extra_dashboards: there is no file /no/where.json on the controller"
+
+
+@pytest.mark.parametrize(("given", "name", "words"), [
+    ({"server": {"http_port": 3999}}, "server.http_port", "is said by grafana_listen_address"),
+    ({"users": "light"}, "users", "expected a mapping of settings"),
+    ({"auth": {"disable_login": [1]}}, "auth.disable_login", "expected a text, a number"),
+])
+def test_settings_that_are_none_or_belong_to_a_variable(given, name, words):
+    assert preflight.setting_problems("s", {"users": {"default_theme": "light"}}) == []
+    (problem,) = preflight.setting_problems("s", given)
+    assert problem.name == f"s.{name}" and words in problem.text
