@@ -41,8 +41,9 @@ demo-down:  ## removes the demo's host and all that was generated for it
 test: venv  ## lint, unit, rule and contract tests, the engine's faults, every Molecule scenario, end to end
 	@.venv/bin/python tests/run.py
 
-bench: host-image servers  ## how long runs take; writes docs/benchmarks.md
+bench: host-image servers  ## how long runs take, and what the logs carry; writes docs/benchmarks.md
 	@.venv/bin/python tests/bench/site.py
+	@.venv/bin/python tests/bench/logs.py
 
 docs: venv  ## what is generated and checked in: docs/roles.md from the roles' specs, the mixins' dashboard.json
 	@.venv/bin/python docs/roles_page.py > docs/roles.md

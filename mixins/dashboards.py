@@ -22,9 +22,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from grafana_foundation_sdk.builders import common, prometheus, statetimeline
+import yaml
+from grafana_foundation_sdk.builders import bargauge, common, loki, prometheus, statetimeline
 from grafana_foundation_sdk.builders import dashboard as sdk
 from grafana_foundation_sdk.builders import gauge as gauges
+from grafana_foundation_sdk.builders import logs as log_panels
 from grafana_foundation_sdk.builders import stat as stats
 from grafana_foundation_sdk.builders import table as tables
 from grafana_foundation_sdk.builders import text as texts
@@ -41,6 +43,7 @@ SCHEMA_VERSION = 38
 GRID = 24
 TAG = "aistack"
 PROMETHEUS = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
+LOKI = model.DataSourceRef(type_val="loki", uid="${logs}")
 # Written by the foundation SDK for every panel and variable, though Grafana means the same without.
 NOISE: dict[str, Any] = {"auto": False, "auto_count": 30, "auto_min": "10s", "options": None, "repeatDirection": "h",
                          "transformations": [], "transparent": False, "id": "00000000-0000-0000-0000-000000000000"}
@@ -96,17 +99,39 @@ class Query:
     needs: tuple[str, ...] = ()
 
 
+class Logs(Query):
+    """A question in LogQL. Its window is $__interval over time, and $__range where only the present value is asked
+    for; its host is the label `host`, which is `instance` of metrics."""
+
+
+COUNTED = re.compile(r"count_over_time\(\s*\{(.*?)\s*\[\d+[smhd]\]", re.DOTALL)
+
+
+def lines_of(mixin: str, alert: str, part: int = 0, hosts: str = "$host") -> str:
+    """The lines that an alert of a mixin's logs.yml counts, those of the chosen hosts: what alerts is what is shown.
+    *part*: of which of its counts, if there are several."""
+    document = yaml.safe_load((FOLDER / mixin / "logs.yml").read_text(encoding="utf-8"))
+    found = [counted for group in document["groups"] for rule in group["rules"] if rule.get("alert") == alert
+             for counted in COUNTED.findall(rule["expr"])]
+    if part >= len(found):
+        raise Fault(f"mixins/{mixin}/logs.yml has no alert {alert} that counts lines so often")
+    return f'{{host=~"{hosts}", {found[part]}'
+
+
 @dataclass(frozen=True)
 class Link:
-    """A way to another dashboard that keeps time range and data source; *variables* are set there."""
+    """A way to another dashboard that keeps time range and data source; *variables* are set there, and those of *keeps*
+    are there what they are here."""
 
     title: str
     uid: str
     variables: dict[str, str] = field(default_factory=dict)
+    keeps: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
-        variables = "".join(f"&var-{name}={value}" for name, value in self.variables.items())
+        variables = "".join([*(f"&var-{name}={value}" for name, value in self.variables.items()),
+                             *(f"&${{{name}:queryparam}}" for name in self.keeps)])
         return f"/d/{self.uid}?${{__url_time_range}}&${{datasource:queryparam}}{variables}"
 
     def as_json(self) -> dict[str, str]:
@@ -121,6 +146,17 @@ def to_services(label: str = "${__field.labels.instance}") -> Link:
     return Link("Services and Probes", "aistack-blackbox", {"instance": label})
 
 
+def to_logs(host: str = "${__field.labels.instance}", service: str = "${__field.labels.service}",
+            levels: Sequence[str] = (), keeps: tuple[str, ...] = ()) -> Link:
+    """The lines of a host's service in the explorer: all, or of some levels."""
+    chosen = {"level": "&var-level=".join(levels)} if levels else {}
+    return Link("Logs", "aistack-log_explorer", {"host": host, "service": service, **chosen}, keeps)
+
+
+# In a table with the columns Host and Service: those of the row.
+ROW = ("${__data.fields.Host}", "${__data.fields.Service}")
+
+
 def words(**meanings: tuple[str, str]) -> list[model.ValueMap]:
     """Numbers shown as words: words(_1=("up", "green"), _0=("down", "red"))."""
     return [model.ValueMap({value.lstrip("_"): model.ValueMappingResult(text=text, color=color, index=index)
@@ -129,6 +165,7 @@ def words(**meanings: tuple[str, str]) -> list[model.ValueMap]:
 
 UP_OR_DOWN = words(_1=("up", "green"), _0=("down", "red"))
 OK_OR_FAILED = words(_1=("ok", "green"), _0=("failed", "red"))
+SEVERITIES = words(critical=("critical", "red"), warning=("warning", "orange"), info=("info", "blue"))
 
 
 # -- panels ------------------------------------------------------------------------------------------------------------
@@ -153,13 +190,16 @@ def _queries(queries: Sequence[Query] | str) -> list[Query]:
 def _panel(builder: Any, title: str, description: str, queries: Sequence[Query] | str, *, unit: str, levels: Levels,
            now: bool = False, table: bool = False, links: Iterable[Link] = (), needs: Sequence[str] = (),
            width: int = 0, decimals: int | None = None, mappings: list[model.ValueMap] | None = None,
-           no_value: str = "", since: str = "", full: bool = False) -> Panel:
+           no_value: str = "", since: str = "", full: bool = False, step: str = "",
+           colours: dict[str, str] | None = None) -> Panel:
     """What every panel with queries has. *now*: only the present value is asked for; *full*: the axis shows 100 % even
-    where values are small."""
+    where values are small; *step*: the shortest interval between two values; *colours*: by series."""
     for name, value in (("title", title), ("description", description), ("unit", unit), ("levels", levels)):
         if not value:
             raise Fault(f"the panel {title!r} has no {name}")
-    builder.title(title).description(description).datasource(PROMETHEUS).unit(unit)
+    asked = _queries(queries)
+    source = _source(title, asked)
+    builder.title(title).description(description).datasource(source).unit(unit)
     builder.thresholds(sdk.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(
         # A placeholder becomes its number when the reader fills it in.
         [model.Threshold(value=cast("float | None", value), color=color) for value, color in levels]))
@@ -175,21 +215,39 @@ def _panel(builder: Any, title: str, description: str, queries: Sequence[Query] 
         builder.no_value(no_value)
     if since:
         builder.time_from(since)
-    asked = _queries(queries)
+    if step:
+        builder.interval(step)
+    for name, colour in (colours or {}).items():
+        builder.override_by_name(name, [model.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": colour})])
     for index, query in enumerate(asked):
-        target = prometheus.Dataquery().expr(query.expr).ref_id(chr(ord("A") + index)).datasource(PROMETHEUS)
-        target.legend_format(query.legend or "__auto")
-        target.format(PromQueryFormat.TABLE if table else PromQueryFormat.TIME_SERIES)
-        builder.with_target(target.instant() if now else target.range())
+        builder.with_target(_target(query, chr(ord("A") + index), now, table))
     body = _encoded(builder)
     for position, query in enumerate(asked):
         if query.needs:
             body["targets"][position]["needs"] = list(query.needs)
     if found := [link.as_json() for link in links]:
         body["fieldConfig"]["defaults"]["links"] = found
-    if needs:
-        body["needs"] = list(needs)
+    if needs := [*needs, *(["loki"] if source is LOKI else [])]:
+        body["needs"] = needs
     return Panel(title, body, width)
+
+
+def _source(title: str, queries: Sequence[Query]) -> model.DataSourceRef:
+    kinds = {isinstance(query, Logs) for query in queries}
+    if len(kinds) > 1:
+        raise Fault(f"the panel {title!r} asks both Prometheus and Loki")
+    return LOKI if kinds == {True} else PROMETHEUS
+
+
+def _target(query: Query, letter: str, now: bool, table: bool) -> Any:
+    if isinstance(query, Logs):
+        target = loki.Dataquery().expr(query.expr).ref_id(letter).datasource(LOKI)
+        target.query_type("instant" if now else "range")
+        return target.legend_format(query.legend) if query.legend else target
+    asked = prometheus.Dataquery().expr(query.expr).ref_id(letter).datasource(PROMETHEUS)
+    asked.legend_format(query.legend or "__auto")
+    asked.format(PromQueryFormat.TABLE if table else PromQueryFormat.TIME_SERIES)
+    return asked.instant() if now else asked.range()
 
 
 def _last() -> common.ReduceDataOptions:
@@ -211,7 +269,8 @@ def status(title: str, description: str, kind: str, hosts: str = "$instance", li
     """Up or down of every service of one kind, as alerts see it."""
     return stat(title, description, [Query(f'service:up{{service=~"${{services.{kind}}}", instance=~"{hosts}"}}',
                                            "{{instance}} {{service}}")],
-                unit="none", levels=UP, mappings=UP_OR_DOWN, traffic_light=True, links=links or [to_host()], **rest)
+                unit="none", levels=UP, mappings=UP_OR_DOWN, traffic_light=True,
+                links=[*(links or [to_host()]), to_logs()], **rest)
 
 
 def configuration(series: str) -> Panel:
@@ -233,9 +292,11 @@ def gauge(title: str, description: str, queries: Sequence[Query] | str, **rest: 
 
 
 def timeseries(title: str, description: str, queries: Sequence[Query] | str, *, stacked: bool = False,
-               levels: Levels, **rest: Any) -> Panel:
-    """Values over time; levels are drawn as lines."""
+               bars: bool = False, levels: Levels, **rest: Any) -> Panel:
+    """Values over time; levels are drawn as lines. *bars*: a bar for each interval, as numbers of lines want it."""
     builder = graphs.Panel().line_width(1).fill_opacity(50 if stacked else 10).show_points(look.VisibilityMode.NEVER)
+    if bars:
+        builder.draw_style(look.GraphDrawStyle.BARS).fill_opacity(80).line_width(0)
     builder.legend(common.VizLegendOptions().show_legend(True).display_mode(look.LegendDisplayMode.LIST)
                    .placement(look.LegendPlacement.BOTTOM).calcs([]))
     builder.tooltip(common.VizTooltipOptions().mode(look.TooltipDisplayMode.MULTI).sort(look.SortOrder.DESCENDING))
@@ -299,13 +360,13 @@ def table(title: str, description: str, queries: Sequence[Query] | str, columns:
     Grafana doesn't join them as long as one of them is empty: one that can be while the others aren't needs an `or`.
     """
     asked = _queries(queries)
-    one = len(asked) == 1
+    one = len(asked) == 1 and not isinstance(asked[0], Logs)
     names = {("Value" if one else f"Value #{key}") if len(key) == 1 and key.isupper() else key: column
              for key, column in columns.items()}
     builder = tables.Panel().show_header(True).cell_height(look.TableCellHeight.SM)
     builder.with_transformation(model.DataTransformerConfig(id_val="filterFieldsByName",
                                                             options={"include": {"names": list(names)}}))
-    if not one:
+    if len(asked) > 1:
         builder.with_transformation(model.DataTransformerConfig(id_val="merge", options={}))
     builder.with_transformation(model.DataTransformerConfig(id_val="organize", options={
         "excludeByName": {}, "indexByName": {name: index for index, name in enumerate(names)},
@@ -322,6 +383,33 @@ def text(title: str, content: str, *, needs: Sequence[str] = (), width: int = 0)
     """A few sentences in Markdown."""
     body = _encoded(texts.Panel().title(title).content(content))
     return Panel(title, {**body, **({"needs": list(needs)} if needs else {})}, width)
+
+
+def sums(title: str, description: str, queries: Sequence[Query] | str, **rest: Any) -> Panel:
+    """The sum of each series over the time range, as bars beside each other."""
+    builder = bargauge.Panel().reduce_options(common.ReduceDataOptions().calcs(["sum"]).fields("").values(False))
+    builder.orientation(look.VizOrientation.VERTICAL).display_mode(look.BarGaugeDisplayMode.BASIC).show_unfilled(False)
+    return _panel(builder, title, description, queries, **rest)
+
+
+# As people know them from Grafana's own pages.
+LEVEL_COLOURS = {"critical": "purple", "error": "red", "warning": "orange", "info": "green", "debug": "blue",
+                 "unknown": "gray"}
+
+
+def logs(title: str, description: str, query: str, *, labels: bool = False, limit: int = 0,
+         needs: Sequence[str] = (), width: int = 0) -> Panel:
+    """Lines, the newest first; a click on one shows its labels and structured metadata. *labels*: those in which the
+    lines differ stand before each; *limit*: lines, where the data source's own number is too many."""
+    builder = log_panels.Panel().show_time(True).show_labels(labels).show_common_labels(False).wrap_log_message(True)
+    builder.prettify_log_message(False).enable_log_details(True).dedup_strategy(look.LogsDedupStrategy.NONE)
+    builder.sort_order(look.LogsSortOrder.DESCENDING)
+    if not description:
+        raise Fault(f"the panel {title!r} has no description")
+    target = _target(Logs(query), "A", False, False)
+    builder.title(title).description(description).datasource(LOKI)
+    builder.with_target(target.max_lines(limit) if limit else target)
+    return Panel(title, {**_encoded(builder), "needs": [*needs, "loki"]}, width)
 
 
 # -- the dashboard -----------------------------------------------------------------------------------------------------
@@ -345,13 +433,39 @@ def line(height: int, *panels: Panel) -> Line:
     return Line(height, panels)
 
 
+ALL = model.VariableOption(selected=True, text=["All"], value=["$__all"])
+
+
 def instances(series: str) -> Any:
     """The variable `instance`: hosts that have a series, one, some or all of them."""
     return (sdk.QueryVariable("instance").label("Host").datasource(PROMETHEUS)
             .query({"query": f"label_values({series}, instance)", "refId": "instance"})
             .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(model.VariableSort.ALPHABETICAL_ASC)
-            .multi(True).include_all(True).all_value(".+")
-            .current(model.VariableOption(selected=True, text=["All"], value=["$__all"])))
+            .multi(True).include_all(True).all_value(".+").current(ALL))
+
+
+def log_label(label: str, title: str, stream: str = "", *, optional: bool = False) -> Any:
+    """A variable with a label's values on the streams that a selector chooses; *optional*: not all of them have it,
+    and All means those too."""
+    query = {"label": label, "stream": stream, "type": 1, "refId": label}
+    return (sdk.QueryVariable(label).label(title).datasource(LOKI).query(query)
+            .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(model.VariableSort.ALPHABETICAL_ASC)
+            .multi(True).include_all(True).all_value(".*" if optional else ".+").current(ALL))
+
+
+def textbox(name: str, title: str) -> Any:
+    """A variable that people type; a query takes it as it is typed with ${name:raw}."""
+    return (sdk.TextBoxVariable(name).label(title).default_value("")
+            .current(model.VariableOption(selected=True, text="", value="")))
+
+
+def choice(name: str, title: str, options: dict[str, str]) -> Any:
+    """A variable with values by what people read; the first one is chosen."""
+    text, value = next(iter(options.items()))
+    return (sdk.CustomVariable(name).label(title).values(", ".join(f"{key} : {item}" for key, item in options.items()))
+            .current(model.VariableOption(selected=True, text=text, value=value))
+            .options([model.VariableOption(selected=key == text, text=key, value=item)
+                      for key, item in options.items()]))
 
 
 def firing(matchers: str = "") -> dict[str, Any]:
@@ -364,12 +478,17 @@ def firing(matchers: str = "") -> dict[str, Any]:
 
 def dashboard(uid: str, title: str, question: str, *content: str | Line, tags: Sequence[str] = (),
               variables: Sequence[Any] = (), annotations: Sequence[dict[str, Any]] = (), refresh: str = "1m",
-              since: str = "now-3h") -> dict[str, Any]:
-    """A dashboard as JSON. *content*: lines of panels, and texts that become headings."""
+              since: str = "now-3h", needs: Sequence[str] = ()) -> dict[str, Any]:
+    """A dashboard as JSON. *content*: lines of panels, and texts that become headings; *needs*: without these the whole
+    dashboard is left out."""
+    panels = list(_placed(content))
     board = sdk.Dashboard(title).uid(uid).description(question).tags([TAG, *tags]).readonly().timezone("browser")
     board.style("dark").tooltip(model.DashboardCursorSync.CROSSHAIR).refresh(refresh).time(since, "now")
     board.with_variable(sdk.DatasourceVariable("datasource").label("Data source").type("prometheus")
                         .current(model.VariableOption(selected=True, text="Prometheus", value="prometheus")))
+    if any(panel.get("datasource", {}).get("uid") == LOKI.uid for panel in panels):
+        board.with_variable(sdk.DatasourceVariable("logs").label("Logs").type("loki")
+                            .current(model.VariableOption(selected=True, text="Loki", value="loki")))
     for variable in variables:
         board.with_variable(variable)
     # By the tag, so that the list is always of the dashboards that are there.
@@ -379,9 +498,14 @@ def dashboard(uid: str, title: str, question: str, *content: str | Line, tags: S
     found["templating"]["list"] = [{key: value for key, value in variable.items()
                                     if key not in NOISE or value != NOISE[key]}
                                    for variable in found["templating"]["list"]]
+    for variable in found["templating"]["list"]:
+        if variable["name"] == "logs" or variable.get("datasource", {}).get("uid") == LOKI.uid:
+            variable["needs"] = ["loki"]
+    if needs:
+        found["needs"] = list(needs)
     found["schemaVersion"] = SCHEMA_VERSION
     found["annotations"] = {"list": list(annotations)}
-    found["panels"] = list(_placed(content))
+    found["panels"] = panels
     seen: dict[int, str] = {}
     for panel in found["panels"]:
         if panel["id"] in seen:

@@ -28,7 +28,7 @@ LOGS = os.path.join(HERE, ".logs")
 BIN = os.path.join(TOP, ".venv", "bin")
 STAGE_LIMIT = 45 * 60
 # Begun first, so that none of them is alone in the end.
-LONG_SCENARIOS = ["grafana", "keycloak_client", "default"]
+LONG_SCENARIOS = ["promtail", "grafana", "keycloak_client", "default"]
 
 
 @dataclass
@@ -61,11 +61,13 @@ def stages() -> list[Stage]:
         Stage("e2e-site", pytest("tests/e2e/test_site.py")),
         Stage("e2e-login", pytest("tests/e2e/test_login.py", "tests/e2e/test_grafana.py", "-k",
                                   "test_login or stalled")),
+        Stage("e2e-logs", pytest("tests/e2e/test_logs.py")),
         Stage("e2e-secrets", pytest("tests/e2e/test_secrets.py")),
         Stage("engine", pytest("tests/engine", "-n", "2")),
         molecule("molecule-default-trixie", "default", AISTACK_RELEASE="trixie"),
         *(molecule("molecule-" + name, name) for name in scenarios),
         Stage("contract", pytest("tests/contract")),
+        Stage("log-rules", pytest("tests/e2e/test_log_rules.py")),
         Stage("lint", ["make", "--no-print-directory", "lint"]),
         Stage("unit", pytest("tests/unit")),
         Stage("exporters", [os.path.join(BIN, "python"), "tests/servers/with_ollama.py",

@@ -35,14 +35,13 @@ DASHBOARD = d.dashboard(
     "Alerts",
     d.line(10,
            d.table("Firing alerts",
-                   "What Prometheus reports now. Silences and the alerts that one alert mutes do not show "
-                   "here.",
+                   "What the rules of Prometheus and Loki report now. Silences and the alerts that one alert mutes do "
+                   "not show here.",
                    [d.Query('max by (alertname, severity, instance, service, problem) '
                             '(ALERTS{alertstate="firing", severity!="none"})')],
-                   {"severity": d.Column("Severity", mappings=d.words(
-                       critical=("critical", "red"), warning=("warning", "orange"), info=("info", "blue"))),
-                    "alertname": d.Column("Alert"),
-                    "instance": d.Column("Host", link=d.to_host("${__value.raw}")), "service": d.Column("Service"),
+                   {"severity": d.Column("Severity", mappings=d.SEVERITIES), "alertname": d.Column("Alert"),
+                    "instance": d.Column("Host", link=d.to_host("${__value.raw}")),
+                    "service": d.Column("Service", link=d.to_logs(*d.ROW)),
                     "problem": d.Column("Problem")},
                    sort="Severity", unit="none", levels=d.NO_LEVELS, no_value="Nothing fires."),
            d.timeseries("Alerts over time", "Alerts that fire, by severity.",

@@ -31,7 +31,7 @@ DASHBOARD = d.dashboard(
                     d.Query(f"100 * avg_over_time(service:up{SERVICES}[24h])"),
                     d.Query(f"100 * avg_over_time(service:up{SERVICES}[30d])")],
                    {"instance": d.Column("Host", link=d.to_host("${__value.raw}")),
-                    "service": d.Column("Service"),
+                    "service": d.Column("Service", link=d.to_logs(*d.ROW)),
                     "A": d.Column("Now", levels=d.UP, mappings=d.UP_OR_DOWN),
                     "B": d.Column("24 hours", "percent", d.AVAILABILITY),
                     "C": d.Column("30 days", "percent", d.AVAILABILITY)},

@@ -43,7 +43,7 @@ DASHBOARD = d.dashboard(
                   "Processes that the kernel killed in the last 24 hours because memory ran "
                   "out, the host's or a container's own.",
                   [d.Query(f"increase(node_vmstat_oom_kill{{{NODE}}}[24h])", "{{instance}}")],
-                  unit="none", decimals=0, levels=((None, "green"), (0.5, "red"))),
+                  unit="none", decimals=0, levels=((None, "green"), (0.5, "red")), links=[d.to_logs(service="kernel")]),
            d.stat("Clock difference", "How far the host's clock is from Prometheus's.",
                   [d.Query(f"abs(node_time_seconds{{{NODE}}} - timestamp(node_time_seconds{{{NODE}}}))",
                            "{{instance}}")],

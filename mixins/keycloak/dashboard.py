@@ -11,6 +11,9 @@ PEOPLES = 'uri!~"/health.*|/metrics"'
 FAILED = f'{PEOPLES}, outcome="SERVER_ERROR"'
 LOGIN = 'uri=~".*/login-actions/authenticate|.*/token"'
 ON = "{{instance}} {{service}}"
+LINES = '{service=~"${services.keycloak}", host=~"$instance"}'
+# In a line of JSON each quotation mark is written \".
+REFUSALS = r'|~ `type=\\?"LOGIN_ERROR` | regexp `error=\\?"(?P<error>[^"\\]+)`'
 
 
 def increase(metric: str, by: str, more: str = "") -> str:
@@ -75,6 +78,17 @@ DASHBOARD = d.dashboard(
                   "Keycloak counts events when it runs with `--event-metrics-user-enabled=true`, and tells realms "
                   "apart with `--event-metrics-user-tags=realm`; metrics need `--metrics-enabled=true`.\n\n"
                   "Nobody is named here: events are counted by kind only.")),
+
+    d.line(8,
+           d.timeseries("Refused log-ins by reason", "Why log-ins were refused, as Keycloak's lines say: they do so "
+                        "whether it counts events or not.",
+                        [d.Logs(f"sum by (host, service, error) (count_over_time({LINES} {REFUSALS} [$__interval]))",
+                                "{{host}} {{service}} {{error}}")],
+                        unit="short", levels=d.NO_LEVELS, stacked=True, bars=True,
+                        links=[d.to_logs("${__field.labels.host}")]),
+           d.timeseries("Levels of Keycloak's lines", "Lines in each interval, by level.",
+                        [d.Logs(f"sum by (level) (count_over_time({LINES}[$__interval]))", "{{level}}")],
+                        unit="short", levels=d.NO_LEVELS, stacked=True, bars=True, colours=d.LEVEL_COLOURS)),
 
     "Requests",
     d.line(8,

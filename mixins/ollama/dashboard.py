@@ -4,10 +4,23 @@ import dashboards as d
 
 OLLAMA = 'job="ollama", instance=~"$instance"'
 ON = "{{instance}} {{service}}"
+WHAT = "{{method}} {{route}}"
+# From Ollama's own access lines, by Loki's rules.
+ASKED = 'service=~"${services.ollama}", instance=~"$instance"'
+LINES = '{service=~"${services.ollama}", host=~"$instance"}'
 
 
 def each(metric: str) -> str:
     return f"sum by (instance, service, model) ({metric}{{{OLLAMA}}})"
+
+
+def requests(more: str = "", by: str = "instance, service") -> str:
+    return f"sum by ({by}) (ollama_access:requests:rate5m{{{', '.join(filter(None, [ASKED, more]))}}})"
+
+
+def failed(status: str) -> str:
+    chosen = requests(f'status=~"{status}"')
+    return f"100 * ({chosen} or 0 * {requests()}) / ({requests()} > 0)"
 
 
 DASHBOARD = d.dashboard(
@@ -28,6 +41,23 @@ DASHBOARD = d.dashboard(
            d.stat("GPU memory of models", "GPU memory that the loaded models hold.",
                   [d.Query(f"ollama_vram_bytes{{{OLLAMA}}}", ON)], unit="bytes", decimals=1, levels=d.NO_LEVELS),
            d.version("Ollama version", f"ollama_version_info{{{OLLAMA}}}")),
+
+    "Requests",
+    d.line(8,
+           d.timeseries("Requests to Ollama", "Requests a second by route, as Ollama's own access lines tell: "
+                        "averages over five minutes.",
+                        [d.Query(requests(by="instance, service, method, route"), f"{ON} {WHAT}")],
+                        unit="reqps", levels=d.NO_LEVELS, links=[d.to_logs()], needs=["loki"]),
+           d.timeseries("Failed requests to Ollama", "Share of the requests that were answered with an error: the "
+                        "caller's (4xx), such as a model that isn't there, or Ollama's own (5xx).",
+                        [d.Query(failed("4.."), f"{ON} 4xx"), d.Query(failed("5.."), f"{ON} 5xx")],
+                        unit="percent", levels=d.NO_LEVELS, links=[d.to_logs()], needs=["loki"]),
+           d.timeseries("Response time of Ollama", "Time until a request is answered in full, by route: half of them, "
+                        "and the slowest twentieth. An answer of a model takes as long as it writes.",
+                        [d.Query(f'ollama_access:latency_seconds:quantile5m{{{ASKED}, quantile="{share}"}}',
+                                 f"{ON} {{{{route}}}} {name}")
+                         for share, name in ((0.5, "half"), (0.95, "slowest twentieth"))],
+                        unit="s", levels=d.NO_LEVELS, links=[d.to_logs()], needs=["loki"])),
 
     "Models",
     d.line(10,
@@ -92,6 +122,14 @@ DASHBOARD = d.dashboard(
            d.stat("Exporter last polled", "How long ago the exporter's last poll ended; it polls every 15 seconds.",
                   [d.Query(f"time() - ollama_exporter_last_poll_timestamp_seconds{{{OLLAMA}}}", ON)],
                   unit="s", decimals=0, levels=((None, "green"), (60, "orange"), (300, "red")))),
+
+    "Lines",
+    d.line(10,
+           d.timeseries("Levels of Ollama's lines", "Lines in each interval, by level.",
+                        [d.Logs(f"sum by (level) (count_over_time({LINES}[$__interval]))", "{{level}}")],
+                        unit="short", levels=d.NO_LEVELS, stacked=True, bars=True, colours=d.LEVEL_COLOURS, width=8),
+           d.logs("Newest lines of Ollama", "What Ollama wrote, without its access lines.", f"{LINES} != `[GIN]`",
+                  limit=200, width=16)),
 
     tags=["ollama"],
     variables=[d.instances('ollama_up{job="ollama"}')],

@@ -56,7 +56,7 @@ DASHBOARD = d.dashboard(
            d.table("Service status", "Every service, the dead ones first.",
                    "service:up",
                    {"instance": d.Column("Host", link=d.to_services("${__value.raw}")),
-                    "service": d.Column("Service"),
+                    "service": d.Column("Service", link=d.to_logs(*d.ROW)),
                     "A": d.Column("Status", levels=d.UP, mappings=d.UP_OR_DOWN)},
                    sort="Status", unit="none", levels=d.UP, width=7),
            d.timeseries("Network I/O", "What the real network cards of all hosts receive and send.",

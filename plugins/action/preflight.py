@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -37,6 +38,8 @@ def is_vaulted(value: str) -> bool:
 
 def concerns(problem: Problem, roles: Iterable[str], all_roles: Iterable[str]) -> bool:
     """Whether a problem of the inventory concerns a run of these roles. Prometheus depends on everybody's addresses."""
+    if problem.name.startswith("log_"):
+        return bool({inventory_model.LOKI, *inventory_model.SHIPPERS} & set(roles))
     owner = next((role for role in sorted(all_roles, key=len, reverse=True) if problem.name.startswith(f"{role}_")), "")
     return owner in ("", SHARED, *roles) or "prometheus" in roles
 
@@ -143,6 +146,31 @@ def setting_problems(name: str, sections: Any) -> list[Problem]:
             owner = OWNED_SETTINGS.get(str(section), {}).get(str(key))
             if owner:
                 problems.append(Problem(f"{name}.{section}.{key}", f"is said by {owner}: set that"))
+    return problems
+
+
+def log_problems(sources: Any, driver: Any = "", shipper: str = "", docker: bool = False) -> list[Problem]:
+    """What is wrong with what a host's log shipper is told, beyond the types of its options."""
+    problems = []
+    sources = sources if isinstance(sources, Mapping) else {}
+    for option, entries in (("drop", sources.get("drop") or []), ("redact", sources.get("redact") or [])):
+        for number, entry in enumerate(entries if isinstance(entries, list) else []):
+            expression = entry.get("expression") if isinstance(entry, Mapping) else entry
+            name = f"log_sources.{option}[{number}]"
+            try:
+                groups = re.compile(str(expression)).groups
+            except re.error as error:
+                problems.append(Problem(name, f"is not a regular expression: {error}"))
+                continue
+            if re.search(r"\(\?(<?[=!]|P=)|\\[1-9]", str(expression)):
+                problems.append(Problem(name, "looks around or refers back, which the shippers' regular expressions "
+                                              "(RE2) can't"))
+            elif option == "redact" and groups != 1:
+                problems.append(Problem(name, "needs exactly one group: what is to be replaced"))
+    if driver == "loki" and shipper and docker:
+        problems.append(Problem("docker_logging_driver", "every line of this host's containers would be in Loki "
+                                                         f"twice, for {shipper} reads them as well: set log_sources: "
+                                                         "{docker: false} there, or choose another driver"))
     return problems
 
 
@@ -307,6 +335,9 @@ class ActionModule(ActionBase):
         elif site.hosts:
             problems.append(Problem("target", f"this host can't be looked at: {target.get('msg', 'no answer')}"))
 
+        facts = {inventory_model.DOCKER_FACT: bool(target.get("target", {}).get("docker"))}
+        problems += self._logs(site, host, roles, facts[inventory_model.DOCKER_FACT])
+
         names = []
         if not problems:
             names, wrong = self._secrets(variables, roles)
@@ -317,7 +348,10 @@ class ActionModule(ActionBase):
             count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
             return {"failed": True, "msg": "\n".join([f"{count} on {host}, nothing was changed:", *lines])}
         result.update(changed=bool(names) and not self._task.check_mode, roles=roles, secrets=names,
-                      target=target["target"])
+                      target=target["target"], ansible_facts=facts)
+        if "promtail" in roles:
+            result["warnings"] = [f"{host}: Promtail has had no support and no security fixes since 2026-03-02; "
+                                  "`log_shipper: alloy` takes over where it stops reading"]
         return result
 
     def _load_defaults(self, path) -> Any:
@@ -355,6 +389,19 @@ class ActionModule(ActionBase):
         others = listen_addresses(self.specs, site.roles(host), variables)
         problems += site.clashes(host, roles, others)
         return problems
+
+    @staticmethod
+    def _logs(site: Site, host: str, roles: list[str], docker: bool) -> list[Problem]:
+        """The inventory's own words for logs, as far as the run's roles read them."""
+        try:
+            shipper, own = site.log_shipper(host), site.variables(host)
+            sources, driver = own.get("log_sources") or {}, own.get("docker_logging_driver")
+        except ModelError:
+            return []  # which has been said
+        if not {shipper, "docker_logging"} & set(roles) or not isinstance(sources, Mapping):
+            return []
+        read = sources.get("docker", "auto")
+        return log_problems(sources, driver, shipper, docker if read == "auto" else _true(read))
 
     def _look(self, services: list[Service], task_vars: Mapping[str, Any]) -> Mapping[str, Any]:
         arguments = {"components": sorted({service.component for service in services}),

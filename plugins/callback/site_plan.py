@@ -97,7 +97,7 @@ class CallbackModule(CallbackBase):
         self._verdicts += [(result._host.get_name(), verdict) for verdict in answer.get("verdicts") or []]
 
     def _fail(self, result: Any) -> None:
-        if result._task.action.endswith("component"):
+        if result._task.action.endswith(("component", "docker_daemon")):
             self._failed.append((result._host.get_name(), result._task.get_name().strip()))
 
     def v2_playbook_on_stats(self, stats: Any) -> None:

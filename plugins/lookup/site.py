@@ -26,8 +26,10 @@ options:
       - V(alertmanagers), every Alertmanager in reach, with RV(ignore:address), RV(ignore:scheme) and, where needed,
         RV(ignore:basic_auth) and RV(ignore:tls_config) in Prometheus's words.
       - V(silence), what the engine needs to silence a service while it restarts it. Empty if it can't.
-      - V(reach), how a task on this host asks V(prometheus), V(alertmanager) and, as its admin, V(grafana), each with
-        RV(ignore:url) and, where needed, RV(ignore:login) and RV(ignore:tls).
+      - V(reach), how a task on this host asks V(prometheus), V(alertmanager), V(loki) and, as its admin, V(grafana),
+        each with RV(ignore:url) and, where needed, RV(ignore:login) and RV(ignore:tls).
+      - V(logs), what the log shipper of this host reads, whose each line is, and where it goes. Empty if it has none.
+      - V(log_rules), the rule files of Loki's ruler of every mixin that the site uses, filled in like V(rules).
       - V(version), the version of O(name) that is installed where the user names none, or the one that the user names.
       - V(single_sign_on), what Grafana and its client in Keycloak must agree on, with every default filled in. Empty if
         O(ignore:observability_single_sign_on) is not set.
@@ -44,7 +46,8 @@ options:
     elements: str
     required: true
     choices: [services, roles, scrape_configs, blackbox, rules, alertmanagers, silence, reach, version,
-              single_sign_on, dashboards, grafana_alerting, delivered_by_grafana, secret, web_login]
+              single_sign_on, dashboards, grafana_alerting, delivered_by_grafana, secret, web_login, logs,
+              log_rules]
   type:
     description: With V(services), the type of service that is meant. All types by default.
     type: str
@@ -52,7 +55,9 @@ options:
     description: With V(silence), the name of the service.
     type: str
   name:
-    description: With V(secret), the name of the secret. With V(version), the name of the role.
+    description:
+      - With V(secret), the name of the secret. With V(version), the name of the role. With V(reach), that of the only
+        server that is asked for.
     type: str
 """
 
@@ -128,6 +133,12 @@ class LookupModule(LookupBase):
     def _rules(self):
         return self._mixins.rule_files(self._site.types(), self._site.values(self._host))
 
+    def _logs(self):
+        return self._site.logs(self._host)
+
+    def _log_rules(self):
+        return self._mixins.log_rule_files(self._site.types(), self._site.values(self._host))
+
     def _alertmanagers(self):
         return self._site.alertmanagers(self._host)
 
@@ -136,7 +147,10 @@ class LookupModule(LookupBase):
 
     def _reach(self):
         logins = dict.fromkeys(inventory_model.WEB_LOGIN_ROLES, self._login())
-        if self._site.web_url("grafana"):
+        if self._site.web_url("loki"):
+            logins["loki"] = None
+        # Whoever asks for another needs no password of Grafana's.
+        if self._site.web_url("grafana") and self.get_option("name") in (None, "", "grafana"):
             logins["grafana"] = {"username": "admin", "password": self._secret("grafana_admin_password")}
         return self._site.servers(self._host, logins)
 

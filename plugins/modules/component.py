@@ -187,6 +187,12 @@ options:
         description: Keep the content out of diffs and messages. A credential always is.
         type: bool
         default: false
+      read_by:
+        description:
+          - Unit of another program that reads this file, C(systemd-journald.service) for example. If it runs, it is
+            restarted when the file comes, changes or goes, before the component itself starts again. Where it doesn't
+            start, the change is taken back and it is restarted once more. The component isn't restarted for this file.
+        type: str
   validate:
     description:
       - The component's own checkers. They run over the staged files, at their final paths, as the service's user in
@@ -252,6 +258,12 @@ options:
         type: list
         elements: str
         default: []
+      rereads:
+        description:
+          - Whether the service looks by itself whether its files changed, so that nothing is sent to it. O(answers)
+            must tell the new files from the old.
+        type: bool
+        default: false
       reload_paths:
         description: Patterns of paths whose changes a reload serves. A changed credential always needs a restart.
         type: list
@@ -473,7 +485,8 @@ ARGUMENTS = {
         "path": {"type": "path"}, "credential": {"type": "str"},
         "content": {"type": "str", "required": True, "no_log": False},
         "mode": {"type": "str", "default": "0640"}, "owner": {"type": "str", "default": "root"},
-        "group": {"type": "str"}, "secret": {"type": "bool", "default": False, "no_log": False}}),
+        "group": {"type": "str"}, "secret": {"type": "bool", "default": False, "no_log": False},
+        "read_by": {"type": "str"}}),
     "validate": _list("dict", options={
         "name": {"type": "str"}, "argv": {"type": "list", "elements": "str", "required": True},
         "stdin": {"type": "str"}}),
@@ -484,6 +497,7 @@ ARGUMENTS = {
         "service": {"type": "dict", "default": {}}}},
     "apply": {"type": "dict", "options": {
         "reload": {"type": "str"}, "reload_requests": _list("str"), "reload_paths": _list("str"),
+        "rereads": {"type": "bool", "default": False},
         "reload_metric": {"type": "dict", "options": {
             "url": {"type": "str", "required": True}, "success": {"type": "str", "required": True},
             "time": {"type": "str", "required": True}}}}},

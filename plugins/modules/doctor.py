@@ -12,8 +12,10 @@ author: aistack.observability contributors (@aistack)
 description:
   - On every host, compares each component with what was placed (files, programs, unit) and asks it its own question.
   - On the observability host, asks Prometheus whether every target answers, its rules evaluate and its alerts find an
-    Alertmanager, asks Alertmanager whether notifications leave the house, asks Grafana whether its data sources answer
-    and its own alert rules evaluate, and looks whether people can log in with Keycloak.
+    Alertmanager, asks Alertmanager whether notifications leave the house, asks Loki for lines and for every rule that
+    was placed, asks Grafana whether its data sources answer and its own alert rules evaluate, and looks whether people
+    can log in with Keycloak.
+  - On every host whose logs are shipped, writes a line into the journal and looks for it in Loki.
   - Changes nothing.
 attributes:
   check_mode:
@@ -49,6 +51,36 @@ options:
     description: How to reach Grafana as its admin; left out on hosts without it.
     type: dict
     suboptions: *reach
+  loki:
+    description: How to reach Loki; left out on hosts without it.
+    type: dict
+    suboptions: *reach
+  log_groups:
+    description: Names of the rule groups that Loki's ruler was given.
+    type: list
+    elements: str
+    default: []
+  logs:
+    description: What ships the log lines of this host, and where to; left out where nothing does.
+    type: dict
+    suboptions:
+      host:
+        description: The label C(host) of its lines.
+        type: str
+        required: true
+      shipper:
+        description: The component.
+        type: str
+        required: true
+      journal:
+        description: Does it read the journal?
+        type: bool
+        required: true
+      push:
+        description: Every Loki, each with C(url) and where needed C(tls).
+        type: list
+        elements: dict
+        required: true
   single_sign_on:
     description: The Keycloak that people log in with, C(issuer) (address of the realm) and C(authority); none if empty.
     type: dict
@@ -107,6 +139,7 @@ import calendar
 import http.client
 import json
 import os
+import syslog
 import time
 from urllib.parse import quote
 
@@ -124,6 +157,8 @@ NO_ANSWER = (OSError, http.client.HTTPException, ValueError, KeyError)
 RESEND = 90
 # Recent failures by channel: one of last week is no reason to worry today.
 UNDELIVERED = "sum by (integration) (increase(alertmanager_notifications_failed_total[10m])) > 0"
+# Seconds that a line has to get from the journal into Loki.
+ARRIVES = 15
 
 
 class Verdicts:
@@ -137,7 +172,7 @@ class Verdicts:
 
 
 class Api:
-    """One of the two servers, asked for JSON."""
+    """One of the servers, asked for JSON."""
 
     def __init__(self, reach):
         self.url = reach["url"].rstrip("/")
@@ -291,6 +326,55 @@ def alertmanager(verdicts, api, wait):
                  "see the Prometheus log for failed notifications", "the Watchdog is there")
 
 
+def loki(verdicts, api, groups):
+    """A query goes the way of every query: its /ready answered while queries hung."""
+    try:
+        found = api.get("/loki/api/v1/query?query=%s" % quote('sum(count_over_time({host=~".+"}[5m]))'))
+        lines = sum(int(item["value"][1]) for item in found["data"]["result"])
+        loaded = {group["name"]: group["rules"] for group in api.get("/prometheus/api/v1/rules")["data"]["groups"]}
+    except NO_ANSWER as error:
+        verdicts.add("Loki", "does not answer: %s" % error, "see journalctl -u loki")
+        return
+    verdicts.add("Loki", "", detail="%d lines in the last 5 minutes" % lines)
+    trouble = ["%s is not loaded" % name for name in sorted(set(groups) - set(loaded))]
+    rules = [rule for group in loaded.values() for rule in group]
+    trouble += ["%s: %s" % (rule["name"], rule.get("lastError") or rule["health"]) for rule in rules
+                if rule["health"] == "err"]
+    verdicts.add("Loki: rules", "; ".join(trouble[:5]), "run the playbook with --tags loki; for a rule that does not "
+                 "evaluate, see the runbook of its mixin, or your extra rules", "%d rules evaluate" % len(rules))
+
+
+def log_lines(verdicts, host, shipper, journal, push):
+    """A line of now arrives in every Loki; where the journal isn't shipped, others have within the hour."""
+    mark = "a line of now, %d" % (time.time() * 1000)
+    selector = "{host=%s}" % json.dumps(host)
+    if journal:
+        syslog.openlog("aistack-doctor")
+        syslog.syslog(mark)
+        selector += " |= `%s`" % mark
+    for reach in push:
+        api = Api(dict(reach, url=reach["url"].rpartition("/loki/")[0]))
+        path = "/loki/api/v1/query_range?limit=1&since=1h&query=%s" % quote(selector)
+        began, trouble = time.monotonic(), ""
+        while True:
+            try:
+                trouble = "" if api.get(path)["data"]["result"] else "is not in Loki"
+            except NO_ANSWER as error:
+                trouble = "is not in Loki, which does not answer: %s" % error
+            seconds = time.monotonic() - began
+            if not trouble or not journal or seconds > ARRIVES:
+                break
+            time.sleep(0.5)
+        check = "Logs: %s" % shipper + (" to %s" % api.url if len(push) > 1 else "")
+        if journal:
+            verdicts.add(check, trouble and "a line of %d seconds ago %s" % (seconds, trouble),
+                         "see journalctl -u %s; lines wait at their source until Loki takes them" % shipper,
+                         "a line of now arrived in %.1f s" % seconds)
+        else:
+            verdicts.add(check, trouble and "any line of the last hour %s" % trouble,
+                         "see log_sources.files, and journalctl -u %s" % shipper, "lines arrive", warning=True)
+
+
 def grafana(verdicts, api):
     """Every data source answers through Grafana, and its own alert rules evaluate."""
     try:
@@ -301,7 +385,7 @@ def grafana(verdicts, api):
         verdicts.add("Grafana", "does not answer: %s" % error, "see journalctl -u grafana; if it answers 401, restart "
                      "it, which sets the password of the secrets file again")
         return
-    silent = sorted(item["name"] for item in sources if item["type"] == "prometheus" and not _answers(api, item["uid"]))
+    silent = sorted(item["name"] for item in sources if not _answers(api, item))
     verdicts.add("Grafana: data sources", "%s: no answer" % ", ".join(silent) if silent else "",
                  "see the component behind it, or run the playbook with --tags grafana", "%d there" % len(sources))
     rules = [rule for group in groups for rule in group["rules"]]
@@ -310,10 +394,14 @@ def grafana(verdicts, api):
     verdicts.add("Grafana: alert rules", "; ".join(broken[:5]), "see the rule in Grafana", "%d evaluate" % len(rules))
 
 
-def _answers(api, uid):
-    """Grafana answers 400 for a data source that doesn't."""
+def _answers(api, source):
+    """Grafana answers 400 for a data source that doesn't. Older ones can't ask Loki for its health, so a query goes."""
+    ways = {"prometheus": "/api/datasources/uid/%s/health",
+            "loki": "/api/datasources/proxy/uid/%s/loki/api/v1/query?query=vector(1)"}
+    if source["type"] not in ways:
+        return True
     try:
-        return api.get("/api/datasources/uid/%s/health" % uid).get("status") == "OK"
+        return api.get(ways[source["type"]] % source["uid"]).get("status") in ("OK", "success")
     except NO_ANSWER:
         return False
 
@@ -342,7 +430,12 @@ def main():
     reach = {"type": "dict", "options": {"url": {"type": "str", "required": True}, "login": {"type": "dict"},
                                          "tls": {"type": "dict"}}}
     module = QuietModule(
-        argument_spec={"prometheus": reach, "alertmanager": reach, "grafana": reach,
+        argument_spec={"prometheus": reach, "alertmanager": reach, "grafana": reach, "loki": reach,
+                       "log_groups": {"type": "list", "elements": "str", "default": []},
+                       "logs": {"type": "dict", "options": {
+                           "host": {"type": "str", "required": True}, "shipper": {"type": "str", "required": True},
+                           "journal": {"type": "bool", "required": True},
+                           "push": {"type": "list", "elements": "dict", "required": True}}},
                        "single_sign_on": {"type": "dict", "default": {}},
                        "receivers": {"type": "list", "elements": "str", "default": []},
                        "outside_watchdog": {"type": "bool", "default": False},
@@ -355,6 +448,10 @@ def main():
     if module.params["alertmanager"]:
         alertmanager(verdicts, Api(module.params["alertmanager"]), module.params["wait"])
         channels(verdicts, module.params["receivers"], module.params["outside_watchdog"])
+    if module.params["loki"]:
+        loki(verdicts, Api(module.params["loki"]), module.params["log_groups"])
+    if module.params["logs"]:
+        log_lines(verdicts, **module.params["logs"])
     if module.params["grafana"]:
         grafana(verdicts, Api(module.params["grafana"]))
         if module.params["single_sign_on"]:

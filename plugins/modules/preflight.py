@@ -85,6 +85,9 @@ target:
     root:
       description: Whether the check ran as root.
       type: bool
+    docker:
+      description: Whether a Docker engine serves its socket to a group of its own.
+      type: bool
     ours:
       description: Components that this collection has placed.
       type: list
@@ -103,6 +106,7 @@ target:
       type: dict
 """
 
+import grp
 import json
 import os
 import platform
@@ -114,6 +118,7 @@ import sys
 from ansible.module_utils.basic import AnsibleModule
 
 STATE_ROOT = "/var/lib/aistack"
+DOCKER_SOCKET = "/run/docker.sock"
 UNIT_FOLDERS = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system",
                 "/usr/lib/systemd/system", "/lib/systemd/system")
 CONTAINER_ID = re.compile(r"([0-9a-f]{64})")
@@ -280,6 +285,13 @@ def unit_pids(component, root):
             for pid in read("%s%s/system.slice/%s.service/cgroup.procs" % (hierarchy, root, component)).split()]
 
 
+def has_group(name):
+    try:
+        return bool(grp.getgrnam(name))
+    except KeyError:
+        return False
+
+
 def containers(root="/var/lib/docker/containers"):
     """Docker's own records: (id, name, published TCP ports)."""
     try:
@@ -349,6 +361,7 @@ def main():
         "architecture": platform.machine(),
         "python": ".".join(str(part) for part in sys.version_info[:3]),
         "root": os.geteuid() == 0,
+        "docker": os.path.exists(DOCKER_SOCKET) and has_group("docker"),
         "ours": ours,
         "units": {component: path for component, path in units.items() if path},
         "folders": {component: path for component, path in folders.items() if path},

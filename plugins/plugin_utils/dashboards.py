@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The mixins' dashboards, fitted to an installation.
 
-mixins/<name>/dashboard.json is what mixins/dashboards.py made. Here panels and queries that can't have data are left
-out, what is left closes up, our placeholders become values, and links lead only to dashboards that are there. Every
-other ${…} is Grafana's own. It knows nothing of Ansible.
+mixins/<name>/dashboard.json is what mixins/dashboards.py made. Here panels, queries and variables that can't have data
+are left out, what is left closes up, our placeholders become values, and links lead only to dashboards that are there.
+Every other ${…} is Grafana's own. It knows nothing of Ansible.
 """
 from __future__ import annotations
 
@@ -24,12 +24,16 @@ Panel = Mapping[str, Any]
 
 
 def dashboards(mixins: Any, values: Mapping[str, Any], available: Iterable[str]) -> dict[str, dict]:
-    """{"<name>.json": dashboard} of those mixins in *available* that have one, and of the summary.
+    """{"<name>.json": dashboard} of those mixins in *available* that have one, and of those that are nothing but a
+    dashboard, such as the summary, if what it needs is there.
 
     *values* come from mixins.values(); *available* are the types of services that there are, and the features.
     """
     present = set(available)
-    documents = {name: load(mixins, name) for name in sorted({*present, "summary"}) if mixins.has_dashboard(name)}
+    alone = {path.parent.name for path in mixins.folder.glob("*/dashboard.json")}.difference(mixins.names())
+    documents = {name: load(mixins, name) for name in sorted(present | alone) if mixins.has_dashboard(name)}
+    documents = {name: document for name, document in documents.items()
+                 if present.issuperset(document.pop("needs", ()))}
     uids = {document["uid"] for document in documents.values()}
     return {f"{name}.json": _fitted(document, values, present, uids) for name, document in documents.items()}
 
@@ -71,11 +75,14 @@ def _fitted(document: Mapping[str, Any], values: Mapping[str, Any], present: set
             raise MixinError(f"dashboard {document['uid']}", "", f"unknown placeholder {match[0]}")
         return texts[match[1]]
 
-    return _copied({**document, "panels": _closed_up(panels)}, fill, lambda item: not _leads_nowhere(item, uids))
+    variables = _met(document.get("templating", {}).get("list", ()), present)
+    return _copied({**document, "panels": _closed_up(panels), "templating": {"list": variables}}, fill,
+                   lambda item: not _leads_nowhere(item, uids))
 
 
 def _met(items: Iterable[Panel], present: set[str]) -> list[dict]:
-    """The panels or queries whose needs are met, without saying what they need. One that asks nothing any more goes."""
+    """The panels, queries or variables whose needs are met, without saying what they need. A panel that asks nothing
+    any more goes."""
     return [{key: value for key, value in item.items() if key != "needs"} for item in items
             if present.issuperset(item.get("needs", ()))
             and any(present.issuperset(target.get("needs", ())) for target in item.get("targets", [{}]))]

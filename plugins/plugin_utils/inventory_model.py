@@ -10,8 +10,9 @@ or from the hosts of a play, so a run with ``--limit`` or ``--tags`` derives the
     monitored       the other hosts to watch
 
 Every service has a name on its host, which becomes the label ``service``, and a type, the mixin's name. A mixin says
-where its service is: on every host, on observability hosts, where ``monitored_services`` names it, or on every host
-from which something is probed. It also says what tells of the service: an exporter of ours, metrics of its own, probes.
+where its service is: on every host, on observability hosts, where ``monitored_services`` names it, on every host from
+which something is probed, or where ``log_shipper`` names it. It also says what tells of the service: an exporter of
+ours, metrics of its own, probes; and whose log lines are its own.
 """
 from __future__ import annotations
 
@@ -37,6 +38,11 @@ PROBE_JOB = "probe"
 # Asked of every service that has an address which people open. Grafana's and its neighbours' is <role>_external_url.
 FRONT_DOOR = {"module": "front_door", "target": "{front_door}", "from": OBSERVABILITY}
 
+LOKI = "loki"
+SHIPPERS = ("alloy", "promtail")
+# Where preflight puts what it saw on a host, and where a host's own roles read it.
+DOCKER_FACT = "aistack_docker"
+
 # A component's name, its unit and its folders are made from a service's name.
 SERVICE_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
@@ -60,10 +66,25 @@ COMMON_OPTIONS = {
         "description": "Public address that people open. It is probed from the observability host, its certificate "
                        "with it.",
     },
+    "container": {
+        "type": "str",
+        "description": "Name of the container whose log lines are this service's. By default one of the service's own "
+                       "name, or the Compose service of that name.",
+    },
+    "units": {
+        "type": "list", "elements": "str",
+        "description": "Units of systemd, patterns allowed, whose log lines are this service's. By default those of "
+                       "the type.",
+    },
+    "log_files": {
+        "type": "list", "elements": "path",
+        "description": "Log files of this service, patterns allowed. By default those of the type.",
+    },
 }
 
 QUESTIONS = ("services", "roles", "scrape_configs", "blackbox", "rules", "alertmanagers", "silence", "reach", "version",
-             "single_sign_on", "dashboards", "grafana_alerting", "delivered_by_grafana", "secret", "web_login")
+             "single_sign_on", "dashboards", "grafana_alerting", "delivered_by_grafana", "secret", "web_login", "logs",
+             "log_rules")
 
 
 class ModelError(ValueError):
@@ -88,6 +109,9 @@ class Service:
     exporter_url: str = ""    # metrics that are there without us: an adopted exporter's, or the service's own
     options: dict[str, Any] = field(default_factory=dict)
     front_door: str = ""      # the address that people open
+    container: str = ""       # what the user says of its log lines
+    units: tuple[str, ...] | None = None
+    log_files: tuple[str, ...] | None = None
 
     @property
     def port(self) -> int:
@@ -114,12 +138,14 @@ class Site:
     """The derivation. ``variables(host)`` gives a host's variables, with values already templated."""
 
     def __init__(self, groups: Mapping[str, Iterable[str]], variables: Callable[[str], Mapping[str, Any]],
-                 mixins: Mapping[str, Mapping[str, Any]]) -> None:
+                 mixins: Mapping[str, Mapping[str, Any]],
+                 logs_of: Callable[[str], Mapping[str, Any]] = lambda kind: {}) -> None:
         # Sorted, so that the order in which an inventory source lists its hosts changes no file.
         self.observability = sorted(set(groups.get(OBSERVABILITY) or ()))
         self.hosts = sorted(set(self.observability) | set(groups.get(MONITORED) or ()))
         self.mixins = mixins
         self.variables = variables
+        self._logs_of = logs_of  # a mixin's logs.yml
         self._cache: dict[str, tuple[list[Service], list[Problem]]] = {}
         self._probes: list[Probe] | None = None
         # The type of service that our probes are made by; empty where no mixin is one.
@@ -201,7 +227,8 @@ class Site:
         """The roles that this host needs, in the order of their names."""
         places = {service.role for service in self.derive(host)[0] if service.component}
         # Grafana's other half, which places nothing; without single sign-on it has nothing to do.
-        return sorted(places | ({"keycloak_client"} if "grafana" in places else set()))
+        places |= {"keycloak_client"} if "grafana" in places else set()
+        return sorted(places | ({"docker_logging"} if self.variables(host).get("docker_logging_driver") else set()))
 
     def types(self) -> list[str]:
         """The types of service that the site has somewhere: the mixins that it uses."""
@@ -236,6 +263,70 @@ class Site:
         if spec.is_loopback(listens_on):
             return ""
         return spec.join_address(self.address(host) if spec.is_wildcard(listens_on) else listens_on, port)
+
+    # -- logs -----------------------------------------------------------------------------------------------------
+
+    def log_shipper(self, host: str) -> str:
+        """The role that ships a host's logs; empty where none does, as in a site without Loki."""
+        given = self.variables(host).get("log_shipper", SHIPPERS[0])
+        known = LOKI in self.mixins and any(not self._removed(target, LOKI) for target in self.observability)
+        return given if known and given in SHIPPERS and not self._removed(host, given) else ""
+
+    def logs(self, host: str) -> dict[str, Any]:
+        """What a host's log shipper reads, whose each line is, and where it goes; empty where nothing is shipped."""
+        shipper = self.log_shipper(host)
+        if not shipper:
+            return {}
+        if problems := self._logs_out_of_reach(host):
+            raise ModelError(problems)
+        own = self.variables(host)
+        sources = own.get("log_sources") or {}
+        docker = sources.get("docker", "auto")
+        if docker == "auto":
+            docker = (own.get("ansible_facts") or {}).get(DOCKER_FACT, False)
+        result: dict[str, Any] = {
+            "shipper": shipper, "host": host, "push": self._pushes(host), "max_age": sources.get("max_age") or "12h",
+            "journal": _true(sources.get("journal", True)), "docker": _true(docker),
+            "units": [], "containers": [], "files": [], "parse": {},
+            "redact": sources.get("redact") or [], "drop": sources.get("drop") or []}
+        services = self.services(host)
+        for service in services:
+            mixin = self._logs_of(service.type)
+            # The defaults of a type go to the service that is called like it, or that has no sibling.
+            first = service.name == service.type or sum(other.type == service.type for other in services) == 1
+            units = service.units if service.units is not None else mixin.get("units", ()) if first else ()
+            if service.component and self.mixins[service.type]["placement"] not in ("monitored_services", "every_host"):
+                units = [f"{service.component}.service"]
+            files = service.log_files if service.log_files is not None else mixin.get("files", ()) if first else ()
+            result["units"] += [{"unit": unit, "service": service.name} for unit in units]
+            if service.container:
+                result["containers"].append({"name": service.container, "service": service.name})
+            if files:
+                result["files"].append({"paths": list(files), "service": service.name})
+            if mixin.get("parse"):
+                result["parse"][service.name] = mixin["parse"]
+        result["files"] += [dict(entry) for entry in sources.get("files") or []]
+        return result
+
+    def _pushes(self, host: str) -> list[dict]:
+        """Every Loki as the log shipper of this host reaches it: url, and tls where needed."""
+        result = []
+        for target in self.observability:
+            address = self.reach(target, self.listen_address(target, LOKI), host)
+            if address and not self._removed(target, LOKI):
+                tls = self._tls(target, LOKI)
+                result.append({"url": f"{'https' if tls else 'http'}://{address}/loki/api/v1/push",
+                               **self._access(target, LOKI, None)})
+        return result
+
+    def _logs_out_of_reach(self, host: str) -> list[Problem]:
+        if not self.log_shipper(host) or self._pushes(host):
+            return []
+        target = self.observability[0]
+        address = self.listen_address(target, LOKI)
+        return [Problem("log_shipper", f"{self.log_shipper(host)} on {host} can't reach Loki, which listens on "
+                                       f"{address} of {target}: set loki_listen_address to an address of that host in "
+                                       f"a network that you trust, or log_shipper: none on {host}")]
 
     # -- what Prometheus and the components are told --------------------------------------------------------------
 
@@ -382,7 +473,8 @@ class Site:
         if host in self.observability:
             names += sorted((set(others) & set(self.hosts)) - {host})
         for name in names:
-            wrong = self.derive(name)[1] or self._out_of_reach(name, self.observability[0])
+            wrong = self.derive(name)[1] or [*self._out_of_reach(name, self.observability[0]),
+                                             *self._logs_out_of_reach(name)]
             problems += wrong if name == host else [Problem(f"{item.name} (of {name})", item.text) for item in wrong]
         return problems
 
@@ -527,7 +619,8 @@ class _Host:
 
     def derive(self) -> tuple[list[Service], list[Problem]]:
         fixed = [name for name, mixin in sorted(self.mixins.items()) if mixin["placement"] == "every_host"
-                 or mixin["placement"] == "observability" and self.name in self.site.observability]
+                 or mixin["placement"] == "observability" and self.name in self.site.observability
+                 or mixin["placement"] == "log_shipper" and mixin["role"] == self.site.log_shipper(self.name)]
         entries = self._entries()
         listen = {role: self.site.listen_address(self.name, role)
                   for role in sorted({mixin["role"] for mixin in self.mixins.values() if "role" in mixin})}
@@ -576,21 +669,14 @@ class _Host:
                 return self._problem(f"{name}.type", text)
             return self._problem(name, f"{text}; an entry with a name of its own needs `type:`")
         # The machine itself may have an entry, under its own name, because its exporter may be one that runs already.
-        if mixin["placement"] in ("observability", "probes") or (mixin["placement"] == "every_host" and kind != name):
+        if (mixin["placement"] in ("observability", "probes", "log_shipper")
+                or (mixin["placement"] == "every_host" and kind != name)):
             return self._problem(name, f"the service {kind} is watched without an entry: remove the line")
         if name in self.mixins and name != kind and self.mixins[name]["placement"] != "monitored_services":
             return self._problem(name, f"this name belongs to the service {name}, which is always watched: choose "
                                        "another")
         options = {key: option for key, option in COMMON_OPTIONS.items() if self._takes(mixin, key)}
         options |= dict(mixin.get("options") or {})
-        if given.get("container") is not None and (self.name not in self.site.observability
-                                                   or "container" not in options):
-            where = ("works on Prometheus's own host only, because the addresses of Docker's bridges can't be reached "
-                     "from another one" if self.name not in self.site.observability
-                     else f"can't be resolved for services of type {kind}")
-            self._problem(f"{name}.container", f"`container:` {where}: publish the container's port and give the "
-                                               "service's url, or the exporter's exporter_url")
-            given = {key: value for key, value in given.items() if key != "container"}
         wrong = spec.check_options(options, given, prefix=f"{SERVICES}.{name}.")
         if given.get("exporter_url") and given.get("exporter_listen_address"):
             wrong.append(Problem(f"{SERVICES}.{name}", "exporter_url takes an exporter that runs already, and "
@@ -617,7 +703,9 @@ class _Host:
         options = {key: option["default"] for key, option in defaults.items() if "default" in option}
         options |= {key: value for key, value in entry.items() if key not in COMMON_OPTIONS}
         common = {"host": self.name, "name": name, "type": kind, "role": role, "options": options,
-                  "front_door": entry.get("front_door") or self._external_url(mixin)}
+                  "front_door": entry.get("front_door") or self._external_url(mixin),
+                  "container": entry.get("container") or "",
+                  **{key: tuple(entry[key]) for key in ("units", "log_files") if entry.get(key) is not None}}
         metrics = mixin.get("metrics_url", "")
         if entry.get("exporter_url") or not role:
             named = "" if entry.get("exporter_url") else next(iter(OPTION.findall(metrics)), "")
@@ -746,4 +834,4 @@ def from_ansible(variables: Mapping[str, Any], template: Callable[[Any], Any], m
                            else Variables(host, variables["hostvars"][host], lambda value: value, is_hidden))
         return known[host]
 
-    return Site(variables["groups"], of, {name: mixins.scrape(name) for name in mixins.names()})
+    return Site(variables["groups"], of, {name: mixins.scrape(name) for name in mixins.names()}, mixins.logs)

@@ -29,12 +29,15 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
 OPTION_TYPES = {"str", "int", "float", "bool", "list", "dict", "path"}
 SCRAPE_KEYS = {"job", "role", "placement", "default_port", "path", "metrics_url", "probes", "options"}
-PLACES = {"every_host", "observability", "monitored_services", "probes"}
+PLACES = {"every_host", "observability", "monitored_services", "probes", "log_shipper"}
 PROBE_KEYS = {"module", "target", "from", "unless"}
 # The modules of roles/blackbox_exporter that are there on every host.
 MODULES = {"http_2xx", "front_door", "tcp_connect", "redis_ping"}
 SOURCES = {"host", "observability"}
 OPTION = re.compile(r"\{([^{}]*)\}")
+LOGS_KEYS = {"units", "files", "parse", "groups"}
+PARSE_KEYS = {"first_line", "level", "levels", "time", "metadata", "drop"}
+LEVELS = ("critical", "error", "warning", "info", "debug", "unknown")
 METRIC_TYPES = {"counter", "gauge", "histogram", "summary", "untyped", "info", "stateset"}
 
 
@@ -51,6 +54,7 @@ class Mixins:
     def __init__(self, folder=FOLDER):
         self.folder = Path(folder)
         self._scrapes = {}
+        self._logs = {}
 
     def names(self):
         """The mixins there are, in alphabetical order."""
@@ -78,6 +82,14 @@ class Mixins:
     def options(self, name):
         """The options of monitored_services.<key> for this type, as an argument spec."""
         return self.scrape(name)["options"]
+
+    def logs(self, name):
+        """What is known of a service's log lines: units, files, parse, and the rule groups of Loki's ruler as they are
+        written. Empty where nothing is."""
+        if name not in self._logs:
+            file = self.folder / name / "logs.yml"
+            self._logs[name] = _checked_logs(_load(file, dict), file) if file.is_file() else {}
+        return self._logs[name]
 
     def metrics(self, name):
         """The catalogue of what this service really exposes: recorded_from and metrics."""
@@ -146,6 +158,26 @@ class Mixins:
         """{"<name>.yml": rules document} of those of the mixins that have rules."""
         values = self.values(given)
         return {f"{name}.yml": self._rules(name, values) for name in names if self.has_rules(name)}
+
+    def log_rules(self, name, given=None):
+        """A mixin's rules for Loki's ruler, with its placeholders filled in; no groups where it has none."""
+        return self._log_rules(name, self.values(given))
+
+    def log_rule_files(self, names, given=None):
+        """{"<name>.yml": rules document} of those of the mixins that have rules for log lines."""
+        values = self.values(given)
+        return {f"{name}.yml": self._log_rules(name, values) for name in names if self.logs(name).get("groups")}
+
+    def _log_rules(self, name, values):
+        """Every alert gets the label `instance`, by which silences and inhibitions know a host, and its links."""
+        file = self.folder / name / "logs.yml"
+        groups = fill(self.logs(name).get("groups") or [], flat(values), file)
+        page = (f"{values['grafana_url']}/d/aistack-log_explorer?var-host={{{{ $labels.host }}}}"
+                "&var-service={{ $labels.service }}" if values["grafana_url"] else "")
+        for rule in (rule for group in groups for rule in group["rules"] if "alert" in rule):
+            rule["labels"] = {"instance": "{{ $labels.host }}", **rule.get("labels", {})}
+            _add_links(rule, name, values, page)
+        return {"groups": groups}
 
     def alerts(self, name):
         """A mixin's alerts as they are written, placeholders and all."""
@@ -224,6 +256,48 @@ def _checked(scrape, file):
     for name, probe in scrape["probes"].items():
         _check_probe(file, f"probes.{name}", probe, known)
     return scrape
+
+
+def _checked_logs(logs, file):
+    """A logs.yml with every key there and right."""
+    def fault(key, problem):
+        return MixinError(_short(file), key, problem)
+
+    _known_keys(file, "", logs, LOGS_KEYS)
+    for key in ("units", "files"):
+        if not isinstance(logs.setdefault(key, []), list) or not all(isinstance(item, str) for item in logs[key]):
+            raise fault(key, "must be a list of texts")
+    parse = logs.setdefault("parse", {})
+    _known_keys(file, "parse", parse, PARSE_KEYS)
+    words = parse.get("levels") or {}
+    for word, level in words.items():
+        if level not in LEVELS:
+            raise fault(f"parse.levels.{word}", f"must be one of {', '.join(LEVELS)}")
+    for key, groups in (("level", {"level"}), ("metadata", {"request_id", "trace_id"})):
+        for index, expression in enumerate(parse.get(key) or ()):
+            found = set(_expression(file, f"parse.{key}[{index}]", expression).groupindex)
+            if not found or not found <= groups:
+                raise fault(f"parse.{key}[{index}]", f"needs named groups out of {', '.join(sorted(groups))}")
+    if "first_line" in parse:
+        _expression(file, "parse.first_line", parse["first_line"])
+    if "time" in parse:
+        _known_keys(file, "parse.time", parse["time"], {"expression", "formats"})
+        found = _expression(file, "parse.time.expression", parse["time"].get("expression"))
+        if set(found.groupindex) != {"time"} or not parse["time"].get("formats"):
+            raise fault("parse.time", "needs an expression with the group `time`, and formats")
+    for index, drop in enumerate(parse.get("drop") or ()):
+        if not isinstance(drop, dict) or set(drop) != {"line", "why"}:
+            raise fault(f"parse.drop[{index}]", "must be a mapping of line and why")
+        _expression(file, f"parse.drop[{index}].line", drop["line"])
+    return logs
+
+
+def _expression(file, key, expression):
+    """Loki and its shippers read RE2, most of which is Python's as well."""
+    try:
+        return re.compile(expression)
+    except (re.error, TypeError) as error:
+        raise MixinError(_short(file), key, f"is not a regular expression: {error}") from None
 
 
 def _check_probe(file, key, probe, known):

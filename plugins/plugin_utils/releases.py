@@ -80,12 +80,17 @@ class Releases:
         entry = self.entry(name)
         version = str(spec.get("version") or entry["pinned"])
         resolved = {"version": version, "format": entry.get("format", "tar.gz"), "strip": int(entry.get("strip", 0)),
-                    "programs": list(entry.get("programs") or [])}
+                    "programs": list(entry.get("programs") or []), "named": entry.get("named", "")}
         if spec.get("url") or spec.get("sha256"):
             if not (spec.get("version") and spec.get("url") and SHA256.match(spec.get("sha256") or "")):
                 raise ReleaseError("%s_release needs all of version, url and sha256 (64 hexadecimal digits)" % name)
             return dict(resolved, artefacts={"any": self._artefact(spec["url"], spec["sha256"])})
         sums = {str(key): value for key, value in (entry.get("sha256") or {}).items()}.get(version)
+        if not entry.get("sha256"):
+            raise ReleaseError(
+                "no sha256 of %s is known to this collection: set %s_release with version, url and sha256, which "
+                "upstream publishes beside its archives (%s)" % (name, name, entry["url"].rsplit("/", 1)[0].format(
+                    version=version)))
         if not sums:
             raise ReleaseError(
                 "%s %s is not pinned in files/releases.yml (pinned: %s): choose one of these as %s_version, or set "

@@ -37,6 +37,8 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 SHARED = "observability"  # the role that owns the shared variables
 SERVICES = "monitored_services"
+# The inventory's own words: variables without a role's prefix, and without a line in defaults.
+WORDS = (SERVICES, "log_shipper", "log_sources")
 
 SECRET_NAME = re.compile(
     r"(^|_)(passwords?|passphrase|secrets?|tokens?|credentials?|(api|private|access|account)?_?key)$")
@@ -126,20 +128,22 @@ def _is_bare_web_address(value: str) -> bool:
 
 # (names, by their end in the dotted path; the check; what is expected)
 FORMATS: list[tuple[re.Pattern, Callable[[str], Any], str]] = [
-    (re.compile(r"_(interval|timeout|time|retention)$|_retention\.(metrics|logs)$"), DURATION.fullmatch,
+    (re.compile(r"_(interval|timeout|time|retention)$|_retention\.(metrics|logs)$|\.max_age$"), DURATION.fullmatch,
      "a duration such as 30s, 1h30m or 15d"),
-    (re.compile(r"_size$"), SIZE.fullmatch, "a size such as 512MB or 50GB"),
+    (re.compile(r"_(size|budget)$"), SIZE.fullmatch, "a size such as 512MB or 50GB"),
     (re.compile(r"_memory_max$"), MEMORY.fullmatch, "a size such as 512M or 4G, or a percentage of the memory"),
     (re.compile(r"(^|[._])listen_address$"), _is_address, "host:port, for example 127.0.0.1:9090"),
     (re.compile(r"(^|[._])smarthost$"), _is_smarthost, "host:port, for example mail.example.org:587"),
     # It ends on a command line or in a label, where everybody can read it.
-    (re.compile(rf"^{SERVICES}\..*([._]url|\.front_door)$"), _is_bare_web_address,
+    (re.compile(rf"^{SERVICES}\..*([._]url|\.front_door)$|^docker_logging_loki_url$"), _is_bare_web_address,
      "an http or https address without a log-in, for example http://127.0.0.1:11434"),
     (re.compile(rf"^{SERVICES}\..*\.address$"), _is_smarthost, "host:port, for example 127.0.0.1:5432"),
     (re.compile(r"_web_login\.username$"), lambda value: ":" not in value, "a name without a colon"),
     (re.compile(r"(^|[._])url$"), _is_web_address, "an http or https address, for example http://127.0.0.1:11434"),
     (re.compile(r"\.email\.(to(\[\d+\])?|from)$"), EMAIL.fullmatch, "an e-mail address"),
     (re.compile(r"_extra_rule_files\[\d+\]$"), lambda path: path.endswith(".yml"), "a path that ends in .yml"),
+    (re.compile(r"(\.log_files|^log_sources\.files\[\d+\]\.paths)\[\d+\]$"), lambda path: path.startswith("/"),
+     "an absolute path, patterns allowed, for example /var/log/app/*.log"),
     (re.compile(r"(^|[._])sha256$"), SHA256.fullmatch, "64 hexadecimal digits"),
 ]
 
@@ -345,8 +349,9 @@ class Names:
 
     def _meant(self, name: str) -> str | None:
         """The variable that was meant by a name whose beginning is misspelt."""
-        if difflib.SequenceMatcher(None, name, SERVICES).ratio() >= self.LIKENESS:
-            return SERVICES
+        for word in WORDS:
+            if difflib.SequenceMatcher(None, name, word).ratio() >= self.LIKENESS:
+                return word
         for prefix in self.prefixes:
             # Only the same number of words can be the same name misspelt.
             words = prefix.count("_") + 1

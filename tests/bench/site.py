@@ -20,17 +20,10 @@ import subprocess
 import sys
 import time
 
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path.insert(0, os.path.join(TOP, "tests", "servers"))
+from page import CORES, MAIN, TOP, Demo, Table, host, make_hosts
 
-import host  # noqa: E402
-from demo import MAIN, Demo  # noqa: E402
-
-CORES = {0, 1}
-PAGE = os.path.join(TOP, "docs", "benchmarks.md")
-BEGIN, END = "<!-- measured: tests/bench/site.py -->", "<!-- end -->"
-ROLES = ["node_exporter", "ollama_exporter", "blackbox_exporter", "alertmanager", "prometheus", "keycloak_client",
-         "grafana"]
+ROLES = ["node_exporter", "ollama_exporter", "blackbox_exporter", "alertmanager", "prometheus", "loki", "alloy",
+         "keycloak_client", "grafana"]
 FIRST, SECOND, ROLE = 90.0, 9.0, 3.0  # what must not be exceeded
 PLAYBOOK = """
 - name: A module that does nothing, in the way that the components go
@@ -50,9 +43,8 @@ PLAYBOOK = """
 class Bench:
     def __init__(self, demo: Demo) -> None:
         self.demo = demo
-        self.rows: list[tuple[str, str, str]] = []
+        self.table = Table("site.py", demo, ("What", "Median", "From, to (s)"))
         self.missed: list[str] = []
-        self.load = os.getloadavg()[1]
 
     def play(self, *arguments: str, **environment: str) -> tuple[float, str]:
         began = time.monotonic()
@@ -66,15 +58,10 @@ class Bench:
         spread = f"{min(seconds):.1f} to {max(seconds):.1f}" if len(seconds) > 1 else "once"
         if limit and middle >= limit:
             self.missed.append(f"{what} takes {middle:.1f} s, the limit is {limit:.0f} s")
-        self.rows.append((what, f"{middle:.2f} s" + (f" (limit {limit:.0f} s)" if limit else ""), spread))
-        print("  {:<84}{:<24}{}".format(*self.rows[-1]), flush=True)
+        self.table.add(what, f"{middle:.2f} s" + (f" (limit {limit:.0f} s)" if limit else ""), spread)
 
     def run(self) -> None:
-        self.demo.make_hosts()
-        host.run("docker", "update", "--cpuset-cpus", ",".join(map(str, sorted(CORES))),
-                 self.demo.state["containers"][MAIN])
-        if not self.demo.prepare():
-            raise host.Trouble(f"preparing the host failed, see {self.demo.log}")
+        make_hosts(self.demo)
         self.row("First run of the whole site, archives at hand", [self.play("site.yml")[0]], FIRST)
         self.row("Second run, nothing to do", self._again(5, "site.yml"), SECOND)
         self.row("The same with --check", self._again(3, "site.yml", "--check"))
@@ -108,25 +95,6 @@ class Bench:
             if statistics.median(seconds) > nothing:
                 self.row(f"Task beyond ping: {name}", [taken - nothing for taken in seconds])
 
-    # -- telling -------------------------------------------------------------------------------------------------
-
-    def page(self) -> str:
-        with open("/proc/cpuinfo", encoding="utf-8") as handle:
-            model = re.search(r"model name\s*: (.*)", handle.read())
-        version = subprocess.run(["ansible-playbook", "--version"], capture_output=True, text=True, check=False,
-                                 env=self.demo.environment()).stdout.splitlines()[0]
-        lines = [
-            BEGIN, "",
-            f"{time.strftime('%Y-%m-%d')}, {version}, Python {sys.version.split()[0]}, two cores"
-            + (f" ({model[1].strip()})" if model else "")
-            + " for controller and host together, Debian 12 in a container, docker connection. The machine has "
-            + f"{os.cpu_count()} cores; in the five minutes before, others kept {self.load:.1f} of them busy.",
-            "",
-            "| What | Median | From, to (s) |", "|---|---|---|",
-            *("| {} | {} | {} |".format(*row) for row in self.rows), "", END,
-        ]
-        return "\n".join(lines)
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -138,10 +106,7 @@ def main() -> int:
     try:
         bench.run()
         if not arguments.print:
-            with open(PAGE, encoding="utf-8") as handle:
-                before, _begin, rest = handle.read().partition(BEGIN)
-            with open(PAGE, "w", encoding="utf-8") as handle:
-                handle.write(before + bench.page() + rest.partition(END)[2])
+            bench.table.write()
     except host.Trouble as trouble:
         print(trouble, file=sys.stderr)
         return 1

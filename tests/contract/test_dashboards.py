@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What every dashboard keeps: it is what its source says, and whatever it asks for is exposed by a program."""
 
+import functools
 import importlib.util
 import json
 import re
@@ -21,7 +22,7 @@ from test_mixins import SYNTHETIC, TARGET_LABELS, catalogue
 
 MIXINS = Mixins()
 BUILDER = MIXINS.folder / "dashboards.py"
-FEATURES = {"gpu", "containers", "energy"}
+FEATURES = {"gpu", "containers", "energy", "loki"}
 ENERGY = {"tariff_per_kwh": 0.35, "host_watts": 120, "currency": "EUR"}
 RAW = {path.parent.name: json.loads(path.read_text(encoding="utf-8"))
        for path in sorted(MIXINS.folder.glob("*/dashboard.json"))}
@@ -29,7 +30,10 @@ FITTED = {file.removesuffix(".json"): document for file, document in reader.dash
     MIXINS, MIXINS.values({"energy": ENERGY}), {*MIXINS.names(), *FEATURES}).items()}
 PANELS = [(name, panel) for name, document in FITTED.items() for panel in document["panels"] if panel["type"] != "row"]
 ASKING = [(name, panel) for name, panel in PANELS if panel["type"] != "text"]
-QUERIES = [(name, panel, target["expr"]) for name, panel in ASKING for target in panel["targets"]]
+PROMETHEUS = {"type": "prometheus", "uid": "${datasource}"}
+LOKI = {"type": "loki", "uid": "${logs}"}
+QUERIES, LOG_QUERIES = ([(name, panel, target["expr"]) for name, panel in ASKING for target in panel["targets"]
+                         if target["datasource"] == source] for source in (PROMETHEUS, LOKI))
 
 EACH = pytest.mark.parametrize("name", RAW)
 EACH_PANEL = pytest.mark.parametrize("name, panel", PANELS, ids=[f"{name}: {panel['title']}" for name, panel in PANELS])
@@ -38,6 +42,12 @@ EACH_ASKING = pytest.mark.parametrize("name, panel", ASKING,
 EACH_QUERY = pytest.mark.parametrize("name, panel, expr", QUERIES,
                                      ids=[f"{name}: {panel['title']}" for name, panel, _expr in QUERIES])
 
+EACH_LOG_QUERY = pytest.mark.parametrize("name, panel, expr", LOG_QUERIES,
+                                         ids=[f"{name}: {panel['title']}" for name, panel, _expr in LOG_QUERIES])
+
+# What every stream has, and nothing else.
+STREAM_LABELS = {"host", "service", "container", "level", "stream", "service_name"}
+METADATA = {"request_id", "trace_id", "unit"}
 # What no catalogue holds, its labels, and why it is asked for all the same.
 NOT_RECORDED = {
     "gpu_utilization_ratio": ({"uuid"}, "only where the site has a GPU exporter, which is to come"),
@@ -53,6 +63,12 @@ FIXED_WINDOWS = {
     ("host", "File systems"),
     ("blackbox", "Availability"), ("postgresql", "Availability in 24 hours"), ("postgresql", "Availability in 30 days"),
     ("summary", "Estimated daily cost"),
+    ("loki", "Stored in 30 days"), ("loki", "Thirty days like the last"), ("loki", "Requests that fail"),
+    ("logs", "Lines by hour of day"), ("logs", "Silent services"),
+    ("logs", "Stored by Loki"), ("logs", "Thirty days like the last one"),
+    ("logs", "Errors in five minutes"), ("security", "Suspicious requests in ten minutes"),
+    ("security", "Failed log-ins in five minutes"),
+    ("loki", "Stored in 30 days"), ("loki", "Thirty days like the last"), ("loki", "Requests that fail"),
 }
 # The user's list.
 TILES = ["System uptime", "CPU", "Memory", "Disk space free", "GPU utilisation", "Ollama status", "Ollama models",
@@ -87,6 +103,19 @@ def test_a_panel_lacks_nothing(builder, missing):
         builder.stat(given["title"], given["description"], "up", unit=given["unit"], levels=given["levels"])
     with pytest.raises(TypeError, match="unit"):
         builder.timeseries("Demo", "Whether it works.", "up", levels=builder.UP)
+
+
+def test_a_panel_asks_one_data_source(builder):
+    how = {"unit": "none", "levels": builder.NO_LEVELS}
+    with pytest.raises(builder.Fault, match="'Demo' asks both Prometheus and Loki"):
+        builder.timeseries("Demo", "Both.", [builder.Query("up"), builder.Logs("vector(1)")], **how)
+    with pytest.raises(builder.Fault, match="'Demo' has no description"):
+        builder.logs("Demo", "", '{host=~".+"}')
+    lines = builder.line(4, builder.stat("Lines", "How many.", [builder.Logs("vector(1)")], needs=["demo"], **how))
+    document = builder.dashboard("aistack-demo", "Demo", "Why?", lines)
+    assert document["panels"][0]["needs"] == ["demo", "loki"]
+    assert [(variable["name"], variable.get("needs")) for variable in document["templating"]["list"]] == [
+        ("datasource", None), ("logs", ["loki"])]
 
 
 def test_panels_fill_their_line_and_differ(builder):
@@ -137,24 +166,53 @@ def test_dashboard_is_complete(name):
 
 @EACH
 def test_variables(name):
+    asks_loki = any(panel.get("datasource") == LOKI for panel in RAW[name]["panels"])
     source, *others = RAW[name]["templating"]["list"]
     assert (source["name"], source["type"], source["query"]) == ("datasource", "datasource", "prometheus")
     assert source["current"]["value"] == "prometheus"
-    assert [variable["name"] for variable in others] == ([] if name == "summary" else ["instance"])
+    if asks_loki:
+        logs = others.pop(0)
+        assert (logs["name"], logs["type"], logs["query"], logs["current"]["value"]) == (
+            "logs", "datasource", "loki", "loki")
+    chosen = [variable["name"] for variable in others if variable["type"] == "query"]
+    if RAW[name].get("needs") == ["loki"]:
+        assert chosen[0] == "host"
+    else:
+        assert chosen == [variable["name"] for variable in others] == ([] if name == "summary" else ["instance"])
     for variable in others:
-        # Asked again with every time range, or a host that is new or gone stays unseen.
-        assert (variable["refresh"], variable["multi"], variable["includeAll"], variable["allValue"]) == (
-            2, True, True, ".+")
-        assert variable["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
-        query = FITTED[name]["templating"]["list"][1]["query"]["query"]
-        assert faults(re.fullmatch(r"label_values\((.*), instance\)", query)[1]) == []
+        if variable["type"] == "query":
+            # Asked again with every time range, or a host that is new or gone stays unseen.
+            assert (variable["refresh"], variable["multi"], variable["includeAll"]) == (2, True, True)
+            # A line without a container is of no container that could be chosen.
+            assert variable["allValue"] == (".*" if variable["name"] == "container" else ".+")
+        else:
+            assert variable["type"] in ("textbox", "custom")
+    for variable in FITTED[name]["templating"]["list"]:
+        if variable.get("datasource") == LOKI:
+            asked = variable["query"]
+            assert (variable["name"], asked["type"]) == (asked["label"], 1)
+            assert asked["label"] in STREAM_LABELS
+            assert asked["label"] == "host" or log_faults(asked["stream"]) == []
+        elif variable["type"] == "query":
+            assert variable["datasource"] == PROMETHEUS
+            assert faults(re.fullmatch(r"label_values\((.*), instance\)", variable["query"]["query"])[1]) == []
+
+
+@EACH
+def test_without_loki_nothing_asks_it(name):
+    available = {*MIXINS.names(), *FEATURES} - {"loki"}
+    without = reader.dashboards(MIXINS, MIXINS.values({"energy": ENERGY}), available)
+    if RAW[name].get("needs") == ["loki"] or name == "loki":
+        assert f"{name}.json" not in without
+    else:
+        assert not re.search(r"\$\{?logs\b|aistack-log|ollama_access", json.dumps(without[f"{name}.json"]))
 
 
 @EACH
 def test_annotations_are_alerts(name):
     for annotation in FITTED[name]["annotations"]["list"]:
         assert faults(annotation["expr"]) == []
-        assert annotation["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        assert annotation["datasource"] == PROMETHEUS
 
 
 def places(document):
@@ -174,9 +232,10 @@ def unfilled(document):
     return found
 
 
-@pytest.mark.parametrize("present", [set(), {"ollama"}, {"gpu"}, {"energy", "containers"}, {"ollama", *FEATURES}])
+@pytest.mark.parametrize("present", [set(), {"ollama"}, {"gpu"}, {"energy", "containers"}, {"loki"},
+                                     {"ollama", *FEATURES}])
 def test_panels_lie_side_by_side(present):
-    available = {*MIXINS.names(), *present} - ({"ollama"} - present)
+    available = {*MIXINS.names(), *present} - ({"ollama", "keycloak", "loki"} - present)
     values = MIXINS.values({"energy": ENERGY})
     for document in [*reader.dashboards(MIXINS, values, available).values(), *RAW.values()]:
         assert unfilled(document) == []
@@ -222,15 +281,19 @@ def test_panel_is_complete(name, panel):
         assert panel["options"]["content"]
         return
     assert panel["description"].endswith(".")
+    assert panel["targets"]
+    for asked in (panel, *panel["targets"]):
+        assert asked["datasource"] == panel["datasource"]
+    assert panel["datasource"] in (PROMETHEUS, LOKI)
+    if panel["type"] == "logs":
+        assert panel["options"]["enableLogDetails"], "structured metadata is seen nowhere else"
+        return
     assert panel["fieldConfig"]["defaults"]["unit"]
     steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
     assert steps[0]["value"] is None
     limits = [step["value"] for step in steps[1:]]
     assert all(isinstance(limit, (int, float)) and not isinstance(limit, bool) for limit in limits)
     assert limits == sorted(limits), "a level can never be reached"
-    assert panel["targets"]
-    for asked in (panel, *panel["targets"]):
-        assert asked["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
 
 
 @EACH_ASKING
@@ -238,7 +301,7 @@ def test_percentages_are_of_a_hundred(name, panel):
     """Thresholds are percentages, and so are the values that they are compared with."""
     defaults = panel["fieldConfig"]["defaults"]
     assert "percentunit" not in json.dumps(panel)
-    if defaults["unit"] == "percent":
+    if defaults.get("unit") == "percent":
         assert all(re.search(r"\b100 [*-] ", target["expr"]) for target in panel["targets"])
         assert (defaults["min"], defaults.get("max", 100)) == (0, 100)
 
@@ -287,9 +350,23 @@ def read(expr):
              written.count(str(selector)) > elsewhere.count(str(selector))) for selector in selectors]
 
 
+@functools.cache
+def recorded_from_logs():
+    """{series: its labels} of what Loki's rules hand over to Prometheus; the alerts among it keep their labels."""
+    known = {}
+    for name in MIXINS.names():
+        for rule in (rule for group in MIXINS.log_rules(name)["groups"] for rule in group["rules"]):
+            labels = {"instance", *rule.get("labels", ())}.union(
+                *(re.findall(r"\w+", by) for by in re.findall(r"\bby *\(([^)]*)\)", rule["expr"])))
+            known.setdefault(rule.get("record", "ALERTS"), set()).update(labels)
+    return known
+
+
 def faults(expr):
     """What a query asks for and nobody exposes."""
     known = {**catalogue(), **{metric: labels for metric, (labels, _reason) in NOT_RECORDED.items()}}
+    for metric, labels in recorded_from_logs().items():
+        known[metric] = {*known.get(metric, ()), *labels}
     found = []
     for metric, matchers, _plain in read(expr):
         if metric not in known:
@@ -327,7 +404,8 @@ def test_exceptions_are_still_needed():
                   for target in panel.get("targets", ()) if metric in target["expr"]]
         assert asking
         assert all(need in [*panel.get("needs", ()), *target.get("needs", ())] for panel, target in asking)
-    fixed = {(name, panel["title"]) for name, panel, expr in QUERIES if re.search(r"\[(?!\$__rate_interval\])", expr)}
+    fixed = {(name, panel["title"]) for name, panel, expr in QUERIES + LOG_QUERIES
+             if re.search(r"\[(?!\$__(rate_interval|interval|range)\])", STRING.sub('""', expr))}
     assert fixed == FIXED_WINDOWS
 
 
@@ -340,19 +418,101 @@ def test_windows_follow_the_time_range(name, panel, expr):
 @EACH_QUERY
 def test_selectors_are_narrow(name, panel, expr):
     """A scraped series is asked for with its job, and on a dashboard with hosts to choose from with these."""
-    recorded = {metric for metric in catalogue() if ":" in metric}
+    recorded = {metric for metric in {**catalogue(), **recorded_from_logs()} if ":" in metric}
+    hosts = [f"${variable['name']}" for variable in RAW[name]["templating"]["list"]
+             if variable["name"] in ("instance", "host")]
     for metric, matchers, _plain in read(expr):
         if metric not in recorded and metric not in SYNTHETIC and metric not in NOT_RECORDED:
             assert "job" in matchers, metric
-        # An alert of any host shows where Alertmanager is asked.
-        if name != "summary" and metric != "ALERTS":
-            assert matchers.get("instance") == "$instance", metric
+        # An alert of any host shows where Alertmanager is asked; and who stores lines is not whose lines they are.
+        stores = name == "loki" and metric.startswith("log_") or name == "logs" and matchers.get("job") == "loki"
+        if name != "summary" and metric != "ALERTS" and not stores:
+            assert [matchers.get("instance")] == hosts, metric
 
 
 @EACH_QUERY
 def test_counters_are_not_read_as_they_are(name, panel, expr):
     known = counters()
     assert [metric for metric, _matchers, plain in read(expr) if metric in known and plain] == []
+
+
+# -- every query for lines ---------------------------------------------------------------------------------------------
+
+STRING = re.compile(r'`[^`]*`|"(?:[^"\\]|\\.)*"')
+
+
+def log_faults(expr):
+    """What a query for lines asks for and no line has."""
+    named = {*re.findall(r"\(\?P<(\w+)>", expr), *re.findall(r"label_format (\w+)=", expr)}
+    bare = STRING.sub(lambda found: '"$host"' if found[0] in ('"$host"', '"$instance"') else '""', expr)
+    found = []
+    for selector in re.findall(r"\{(.*?)\}", bare):
+        matchers = re.findall(r"(\w+) *(=~|!~|!=|=)", selector)
+        found += [f"no stream has {label}" for label, _operator in matchers if label not in STREAM_LABELS]
+        if not re.search(r'\bhost=~"\$host"', selector):
+            found.append("no host is chosen")
+    for label in re.findall(r"\w+", " ".join(re.findall(r"\b(?:by|on|keep)\b *\(?([\w, ]+)", bare))):
+        if label not in {*STREAM_LABELS, *METADATA, *named}:
+            found.append(f"no line has {label}")
+    for label in re.findall(r"(?:\||\bor|\band) (\w+) *(?:=~|!~|!=|==|=|>|<)", bare):
+        if label not in {*STREAM_LABELS, *METADATA, *named}:
+            found.append(f"no line has {label}")
+    return found
+
+
+def without_variables(expr):
+    """A query as Grafana asks it, with every variable filled in."""
+    for variable, value in {"$__interval": "1m", "$__range": "1h", "$instance": ".+", "$host": ".+", "$service": ".+",
+                            "$container": ".*", "$level": ".+", "${how:raw}": "(?i)"}.items():
+        expr = expr.replace(variable, value)
+    return re.sub(r"\$\{\w+:raw\}", "words", expr)
+
+
+@EACH_LOG_QUERY
+def test_a_query_for_lines_names_only_what_lines_have(name, panel, expr):
+    assert log_faults(expr) == []
+    for regex in re.findall(r"(?:[|!]~|\| regexp) `([^`]*)`", without_variables(expr)):
+        assert re.compile(regex)
+
+
+@pytest.mark.parametrize("expr, fault", [
+    ('{host=~"$host", filename="x"}', "no stream has filename"),
+    ('{service="x"}', "no host is chosen"),
+    ('sum by (user) (count_over_time({host=~"$host"} [$__range]))', "no line has user"),
+    ('sum by (host) (rate({host=~"$host"} | regexp `(?P<who>x)` | name="x" [$__interval]))', "no line has name"),
+])
+def test_what_no_line_has_is_found(expr, fault):
+    assert log_faults(expr) == [fault]
+
+
+@EACH_LOG_QUERY
+def test_windows_of_lines_follow_the_time_range(name, panel, expr):
+    windows = set(re.findall(r"\[(.*?)\]", STRING.sub('""', expr)))
+    if (name, panel["title"]) in FIXED_WINDOWS:
+        assert windows and not windows & {"$__interval", "$__range"}
+        return
+    (target,) = [target for target in panel["targets"] if target["expr"] == expr]
+    assert target["queryType"] == ("instant" if "$__range" in windows else "range")
+    assert windows == ({"$__range"} if target["queryType"] == "instant" else
+                       set() if panel["type"] == "logs" else {"$__interval"})
+
+
+@pytest.fixture(scope="module")
+def linted(lokitool, tmp_path_factory):
+    """What the real lokitool says of every query, each as a rule of its own that is named like its number."""
+    rules = [{"record": f"panel:{number}", "expr": without_variables(
+        f"count_over_time({expr} [5m])" if panel["type"] == "logs" else expr)}
+        for number, (_name, panel, expr) in enumerate(LOG_QUERIES)]
+    file = tmp_path_factory.mktemp("queries") / "queries.yml"
+    file.write_text(json.dumps({"namespace": "panels", "groups": [{"name": "panels", "rules": rules}]}))
+    done = subprocess.run([lokitool, "rules", "lint", "--dry-run", file], capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr, len(rules)
+
+
+def test_lokitool_reads_every_query_for_lines(linted):
+    status, says, number = linted
+    assert status == 0, says
+    assert f"{number} rules found" in says
 
 
 # -- the summary -------------------------------------------------------------------------------------------------------

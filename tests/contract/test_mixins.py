@@ -111,8 +111,9 @@ def own_of_grafana(name):
 @EACH_MIXIN
 def test_runbook_has_no_other_sections(name):
     sections = re.findall(r"^## (.*)$", MIXINS.runbook(name), re.MULTILINE)
-    assert sections == [alert["alert"] for its, alert in ALERTS if its == name] + own_of_grafana(name), (
-        "not the alerts in their order")
+    alerts = [alert["alert"] for its, alert in ALERTS if its == name] + own_of_grafana(name)
+    alerts += [rule["alert"] for rule in rules_of(MIXINS.log_rules(name)) if "alert" in rule]
+    assert sections == alerts, "not the alerts in their order"
 
 
 @EACH_MIXIN
@@ -291,9 +292,11 @@ def test_a_dead_service_reaches_a_person_within_two_minutes():
 
 def test_thresholds_name_their_users():
     used = {}
-    for name in RULED:
-        for alert in MIXINS.alerts(name):
-            for placeholder in PLACEHOLDER.findall(str(alert)):
+    of_lines = [rule for name in NAMES for group in MIXINS.logs(name).get("groups") or () for rule in group["rules"]
+                if "alert" in rule]
+    for alert in [alert for name in RULED for alert in MIXINS.alerts(name)] + of_lines:
+        for placeholder in PLACEHOLDER.findall(str(alert)):
+            if placeholder.startswith("thresholds."):
                 used.setdefault(placeholder.removeprefix("thresholds."), set()).add(alert["alert"])
     assert {key: sorted(users) for key, users in used.items()} == {
         key: spec["used_by"] for key, spec in MIXINS.thresholds().items()}

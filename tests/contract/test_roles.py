@@ -23,8 +23,8 @@ from ansible.utils.collection_loader import AnsibleCollectionConfig
 ROOT = Path(__file__).resolve().parents[2]
 COLLECTIONS = ROOT / ".collections"
 ROLES = sorted(path.parent.parent.name for path in (ROOT / "roles").glob("*/meta/argument_specs.yml"))
-# The shared variables and Grafana's client in Keycloak are no components.
-COMPONENTS = [role for role in ROLES if role not in ("observability", "keycloak_client")]
+# The shared variables, Grafana's client in Keycloak and what is said to Docker are no components.
+COMPONENTS = [role for role in ROLES if role not in ("observability", "keycloak_client", "docker_logging")]
 EACH_ROLE = pytest.mark.parametrize("role", ROLES)
 EACH_COMPONENT = pytest.mark.parametrize("role", COMPONENTS)
 
@@ -156,8 +156,9 @@ def test_every_role_takes_the_common_variables(role):
 
 @EACH_ROLE
 def test_the_spec_and_the_defaults_name_the_same_variables(role):
-    # The inventory's own word is described by a role and belongs to none.
-    assert set(options(role)) - {"monitored_services"} == set(load(f"roles/{role}/defaults/main.yml"))
+    # The inventory's own words are described by a role and belong to none.
+    words = {"monitored_services", "log_shipper", "log_sources"}
+    assert set(options(role)) - words == set(load(f"roles/{role}/defaults/main.yml"))
 
 
 @EACH_ROLE
@@ -508,6 +509,14 @@ DISK = {"instance": "gpu1", "service": "host", "problem": "disk /dev/sda1"}
      {"alertname": "Watchdog", "severity": "none"}, False),
     ({"alertname": "SomebodysOwn", "severity": "critical"}, {"alertname": "Watchdog", "severity": "none"}, False),
     ({"alertname": "SomebodysOwn", "severity": "critical"}, {"alertname": "Others", "severity": "warning"}, False),
+    ({"alertname": "AuthenticationFailures", "severity": "warning", "instance": "gpu1", "service": "keycloak"},
+     {"alertname": "KeycloakLoginFailures", "severity": "warning", "instance": "gpu1", "service": "keycloak"}, True),
+    ({"alertname": "AuthenticationFailures", "severity": "warning", "instance": "gpu1", "service": "host"},
+     {"alertname": "KeycloakLoginFailures", "severity": "warning", "instance": "gpu1", "service": "keycloak"}, False),
+    ({"alertname": "KernelOom", "severity": "critical", "instance": "gpu1", "service": "kernel"},
+     {"alertname": "HostOomKill", "severity": "warning", "instance": "gpu1", "service": "host"}, True),
+    ({"alertname": "HostDown", "severity": "critical", "instance": "gpu1", "service": "host"},
+     {"alertname": "ServiceLogSilent", "severity": "warning", "instance": "gpu1", "service": "ollama"}, True),
 ])
 def test_what_mutes_what(source, target, muted, declared):
     (declaration,) = declared("alertmanager")

@@ -121,6 +121,23 @@ REFUSED = {
     "mistyped in blackbox_exporter": (
         {"blackbox_exporter_timeout": "long"},
         [["blackbox_exporter_timeout", "expected a duration such as", "'long'"]]),
+    "misspelt in loki": ({"loki_retension": "30d"}, [["loki_retension", "did you mean loki_retention?"]]),
+    "mistyped in loki": ({"loki_max_streams": "many"}, [["loki_max_streams", "expected a whole number", "'many'"]]),
+    "misspelt in alloy": ({"alloy_memory_limit": "1G"}, [["alloy_memory_limit", "there is no such variable"]]),
+    "mistyped in alloy": ({"alloy_memory_max": "much"}, [["alloy_memory_max", "expected a size", "'much'"]]),
+    "misspelt in promtail": (
+        {"log_shipper": "promtail", "promtail_loglevel": "info"},
+        [["promtail_loglevel", "did you mean promtail_log_level?"]]),
+    "mistyped in promtail": (
+        {"log_shipper": "promtail", "promtail_log_level": "loud"},
+        [["promtail_log_level", "expected one of error, warn, info, debug", "'loud'"]]),
+    "misspelt in docker_logging": (
+        {"docker_logging_driver": "local", "docker_logging_max_files": 3},
+        [["docker_logging_max_files", "did you mean docker_logging_max_file?"]]),
+    "mistyped in docker_logging": (
+        {"docker_logging_driver": "syslog"}, [["docker_logging_driver", "local, json-file", "'syslog'"]]),
+    "misspelt shipper": ({"log_shiper": "alloy"}, [["log_shiper", "did you mean log_shipper?"]]),
+    "no such shipper": ({"log_shipper": "vector"}, [["log_shipper", "expected one of alloy, promtail, none"]]),
     "half a single sign-on": (
         {"observability_single_sign_on": {"url": "keycloak.example.org", "admin": {"username": "admin"}}},
         [["observability_single_sign_on", "realm"], ["observability_single_sign_on.url", "an http or https address"],

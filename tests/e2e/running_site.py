@@ -19,6 +19,10 @@ from demo import MAIN
 
 # Three hosts, so that three faults of Ollama can be tried at the same time and no mail of one belongs to another.
 HANGS, CRASHES = "gpu2", "gpu3"
+# The other host of the site whose logs are looked at.
+WATCHED = "gpu2"
+LOG_SOURCES = {"log_sources": {"files": [{"paths": ["/var/log/app/*.log"], "service": "app"},
+                                         {"paths": ["/var/log/numbers/*.log"], "service": "numbers"}]}}
 # The containers see the load of the machine that runs the tests, and whatever else it does is no fault of the site.
 QUIET = {"cpu_percent": 100, "cpu_critical_percent": 100, "memory_percent": 100, "memory_critical_percent": 100,
          "swap_percent": 100, "disk_free_percent": 0, "disk_free_critical_percent": 0, "inodes_free_percent": 0,
@@ -75,6 +79,7 @@ class Run:
 class Site:
     def __init__(self, demo):
         self.demo = demo
+        self.variables: dict = {}  # those that hold for all
         self.mails: list[Mail] = []
         self._known: set[str] = set()
         self._end = threading.Event()
@@ -91,6 +96,16 @@ class Site:
         if succeeds is not None:
             assert (done.returncode == 0) == succeeds, done.stdout[-6000:]
         return Run(done.returncode, done.stdout)
+
+    def doctor(self, *arguments, healthy=True):
+        """The doctor's table, as {check: (verdict, detail, fix)} of the main host, and its last line."""
+        run = self.play("playbooks/doctor.yml", "--limit", MAIN, *arguments, succeeds=healthy)
+        verdicts = {}
+        for verdict, check, detail, fix in re.findall(
+                rf"(?m)^(ok|warning|failed) +{MAIN}  (.*?) {{2,}}(.*)(?:\n +-> (.*))?", run.section("DOCTOR")):
+            verdicts[check.strip()] = (verdict, detail, fix)
+        assert verdicts, run.text[-4000:]
+        return verdicts, run.text.rstrip().splitlines()[-1]
 
     # -- servers -------------------------------------------------------------------------------------------------
 

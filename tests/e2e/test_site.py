@@ -25,20 +25,12 @@ from running_site import CRASHES, HANGS, QUIET, wait_for
 PROMISE = 120
 # The alert holds on for two minutes, and then comes the group's next turn.
 RESOLVED = 240
-COMPONENTS = ["alertmanager", "blackbox_exporter", "grafana", "node_exporter", "ollama_exporter", "prometheus"]
+COMPONENTS = ["alertmanager", "alloy", "blackbox_exporter", "grafana", "loki", "node_exporter", "ollama_exporter",
+              "prometheus"]
 # What is watched on the main host alone.
-SERVICES = ["alertmanager", "blackbox", "grafana", "keycloak", "postgresql", "prometheus"]
-
-
-def doctor(site, *arguments, healthy=True):
-    """The doctor's table, as {check: (verdict, detail, fix)} of the main host, and its last line."""
-    run = site.play("playbooks/doctor.yml", "--limit", MAIN, *arguments, succeeds=healthy)
-    verdicts = {}
-    for verdict, check, detail, fix in re.findall(
-            rf"(?m)^(ok|warning|failed) +{MAIN}  (.*?) {{2,}}(.*)(?:\n +-> (.*))?", run.section("DOCTOR")):
-        verdicts[check.strip()] = (verdict, detail, fix)
-    assert verdicts, run.text[-4000:]
-    return verdicts, run.text.rstrip().splitlines()[-1]
+SERVICES = ["alertmanager", "blackbox", "grafana", "keycloak", "loki", "postgresql", "prometheus"]
+# What is watched on every one of the three.
+EVERYWHERE = ["alloy", "host", "ollama"]
 
 
 def test_every_target_is_up(site):
@@ -49,11 +41,11 @@ def test_every_target_is_up(site):
 
     targets = wait_for("every target up", down, 60)
     assert set(targets) == {(service, MAIN) for service in SERVICES} | {
-        (service, host) for service in ("host", "ollama") for host in (MAIN, HANGS, CRASHES)}
+        (service, host) for service in EVERYWHERE for host in (MAIN, HANGS, CRASHES)}
 
 
 def test_doctor_finds_nothing(site):
-    verdicts, last = doctor(site, "-e", "observability_doctor_wait=60")
+    verdicts, last = site.doctor("-e", "observability_doctor_wait=60")
     assert {verdict for verdict, _detail, _fix in verdicts.values()} == {"ok"}, verdicts
     assert {f"component {name}" for name in COMPONENTS} < set(verdicts)
     assert last == f"Everything works: {len(verdicts)} checks."
@@ -80,7 +72,7 @@ def test_doctor_names_every_fault_and_a_run_mends_them(site):
     site.on(MAIN, "systemctl stop node_exporter alertmanager; echo >> /etc/prometheus/rules/host.yml; "
                   "printf x >> /opt/aistack/alertmanager/current/amtool")
     unwatched = {"observability_notifications": {"webhooks": [{"name": "x", "url": "http://127.0.0.1:1"}]}}
-    verdicts, last = doctor(site, "-e", json.dumps(unwatched), healthy=False)
+    verdicts, last = site.doctor("-e", json.dumps(unwatched), healthy=False)
     for check, detail, fix in (
         ("component node_exporter", "node_exporter.service is inactive", "--tags node_exporter"),
         ("component alertmanager", "amtool is not as it was placed", "--tags alertmanager"),
@@ -95,7 +87,7 @@ def test_doctor_names_every_fault_and_a_run_mends_them(site):
     mended = site.play("site.yml")
     assert mended.changed == {MAIN: 3, HANGS: 0, CRASHES: 0}, mended.text[-3000:]
     # Not all of it: until Prometheus sends the watchdog again, a restarted Alertmanager knows of no alert.
-    verdicts, _last = doctor(site, healthy=None)
+    verdicts, _last = site.doctor(healthy=None)
     assert {verdicts[f"component {name}"][0] for name in COMPONENTS} == {"ok"}
 
 
@@ -112,21 +104,23 @@ def test_the_play_silences_what_it_restarts(site):
 
     started, known = starts(), silences()
     site.demo.set(observability_thresholds=QUIET, prometheus_memory_max="3G", alertmanager_memory_max="700M",
-                  grafana_memory_max="900M", node_exporter_collectors_disabled=["zfs"], ollama_exporter_timeout="4s")
+                  grafana_memory_max="900M", loki_memory_max="2G", alloy_memory_max="600M",
+                  node_exporter_collectors_disabled=["zfs"], ollama_exporter_timeout="4s")
     run = site.play("site.yml")
-    assert run.changed == {MAIN: 5, HANGS: 2, CRASHES: 2}
+    assert run.changed == {MAIN: 7, HANGS: 3, CRASHES: 3}
     assert all(before != after for before, after in zip(started.values(), starts().values()))
     new = [one for identity, one in silences().items() if identity not in known]
     assert {one["status"]["state"] for one in new} == {"expired"}
     silenced = {tuple(sorted((matcher["name"], matcher["value"]) for matcher in one["matchers"])) for one in new}
     assert silenced == {(("instance", MAIN), ("service", service))
-                        for service in ("host", "ollama", "alertmanager", "prometheus", "grafana")}
+                        for service in ("host", "ollama", "alertmanager", "prometheus", "loki", "grafana", "alloy")}
 
 
 @pytest.fixture(scope="module")
 def faults(site):
     """Three faults at once: a stopped Ollama, one that hangs, and one that dies every few seconds for three minutes."""
-    wait_for("every service up", lambda: site.value("count(service:up == 1)") == len(SERVICES) + 6, 60)
+    services = len(SERVICES) + 3 * len(EVERYWHERE)
+    wait_for("every service up", lambda: site.value("count(service:up == 1)") == services, 60)
     crashes = subprocess.Popen(
         ["docker", "exec", site.demo.state["containers"][CRASHES], "sh", "-c",
          "end=$(($(date +%s) + 180)); while [ $(date +%s) -lt $end ]; do "
@@ -148,7 +142,7 @@ def test_check_mode_shows_the_plan_on_one_screen(site, faults):
     assert run.changed == {MAIN: 0, HANGS: 0, CRASHES: 0}
     plan = run.section("SITE PLAN: what would change").splitlines()
     assert len(plan) <= 24
-    assert plan[-1].startswith("0 of 10 components would change, all are as declared.")
+    assert plan[-1].startswith("0 of 14 components would change, all are as declared.")
 
 
 def test_a_dead_ollama_makes_one_mail_in_time(site, faults):

@@ -265,6 +265,20 @@ def test_a_reload_by_request(toy):
     toy.clean()
 
 
+def test_a_program_that_looks_for_new_files_by_itself(toy):
+    rereads = {"rereads": True, "reload_paths": ["/etc/toy/*"]}
+    toy.run(say="before", rereads=True, apply=rereads)
+    assert "ExecReload" not in toy.host.read("/etc/systemd/system/toy.service")
+    pid = toy.host.pid()
+    assert toy.run(say="after", rereads=True, apply=rereads)["plan"]["service"] == "reload"
+    toy.serves(say="after")
+    assert toy.host.pid() == pid
+    failure = toy.fails(broken=True, within=2, rereads=True, apply=rereads)
+    assert "answered 500" in failure.msg and "Generation 2 was put back and answers" in failure.msg
+    toy.serves(say="after")
+    toy.clean()
+
+
 def test_a_checker_of_ours_reads_its_program_from_standard_input(toy):
     """It runs with the Python that Ansible has found, in the service's sandbox."""
     program = ("import json, os, sys\n"

@@ -61,6 +61,8 @@ def secret():
 KEY = secret()
 class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
+        if conf.get("rereads"):
+            hangup()
         if self.path == "/metrics":
             text = "toy_good %%d\\ntoy_loaded_seconds %%f\\n" %% (good, loaded)
         else:

@@ -33,7 +33,8 @@ TOP = os.path.dirname(os.path.dirname(HERE))
 MAIN = "gpubox"
 # Where they listen in the container. A forwarder there, and the engine here, serve each under one and the same address:
 # a log-in leads a browser from one page to the other, and the site probes what people open.
-PAGES = {"grafana": 3000, "keycloak": 8080, "prometheus": 9090, "alertmanager": 9093, "mailpit": 8025, "ollama": 11434}
+PAGES = {"grafana": 3000, "keycloak": 8080, "prometheus": 9090, "alertmanager": 9093, "loki": 3100, "mailpit": 8025,
+         "ollama": 11434}
 USERS = {"ada": "grafana-admin", "edith": "grafana-editor", "victor": "grafana-viewer", "nobody": ""}
 
 
@@ -44,6 +45,7 @@ class Demo:
         self.run_id = run_id or os.environ.get("AISTACK_RUN") or "demo"
         self.folder = os.path.join(host.cache_folder(), "demo-" + self.run_id)
         self.log = os.path.join(self.folder, "prepare.log")
+        self.own: dict[str, dict] = {}  # variables of one host
 
     # -- what is known of it -------------------------------------------------------------------------------------
 
@@ -98,8 +100,8 @@ class Demo:
 
     # -- up and down ---------------------------------------------------------------------------------------------
 
-    def make_hosts(self, watched: tuple[str, ...] = ()) -> None:
-        """The main host, and others that are only watched, each with a port that Prometheus reaches."""
+    def make_hosts(self, watched: tuple[str, ...] = (), flavour: str = "") -> None:
+        """The main host, and others that are only watched, each with ports that Prometheus reaches."""
         import servers
 
         mirror = servers.mirror_folder()
@@ -114,14 +116,14 @@ class Demo:
         os.environ["AISTACK_RUN"] = self.run_id
         published = [f"{port}:{port}" for port in ports.values()]
         made = {MAIN: host.up(MAIN, host.RELEASES[0], published, [], flavour="stack")}
-        made.update((name, host.up(name, host.RELEASES[0], [], [])) for name in watched)
+        made.update((name, host.up(name, host.RELEASES[0], [], [], flavour=flavour)) for name in watched)
         self._write("demo.json", json.dumps({
             "containers": {name: one["name"] for name, one in made.items()},
             "mirror": mirror,
             "addresses": {name: f"http://127.0.0.1:{port}" for name, port in ports.items()},
             "forwards": [f"{ports[name]}:{port}" for name, port in PAGES.items()],
         }))
-        self.watched = {name: made[name] for name in watched}
+        self.main, self.watched = made[MAIN], {name: made[name] for name in watched}
         self.set()
 
     def set(self, **variables) -> None:
@@ -130,10 +132,15 @@ class Demo:
             "ansible_connection": "community.docker.docker", "ansible_host": one["name"],
             "ansible_python_interpreter": "/usr/bin/python3", "observability_address": one["address"],
             "node_exporter_listen_address": ":9100", "ollama_exporter_listen_address": ":9877",
-            "monitored_services": {"ollama": {}},
+            "alloy_listen_address": ":12345", "promtail_listen_address": ":9080",
+            "monitored_services": {"ollama": {}}, **self.own.get(name, {}),
         } for name, one in self.watched.items()}
-        if hosts or variables:
-            self._write("more.yml", json.dumps({"all": {"vars": variables}, "monitored": {"hosts": hosts}}))
+        # They send their lines to the main host, which has to be in reach.
+        main = {"observability_address": self.main["address"], "loki_listen_address": ":3100"} if hosts else {}
+        main |= self.own.get(MAIN, {})
+        if hosts or main or variables:
+            self._write("more.yml", json.dumps({"all": {"vars": variables}, "monitored": {"hosts": hosts},
+                                                "observability": {"hosts": {MAIN: main}}}))
 
     def prepare(self) -> bool:
         """The user's own stack, and what stands outside of the site. Quiet; the log says more."""
@@ -200,12 +207,17 @@ The demo is up, on this machine only:
   Keycloak       {self.address("keycloak") + "/admin":<32}log-in admin / {self.password("keycloak")}
   Prometheus     {self.address("prometheus"):<26}log-in {login}
   Alertmanager   {self.address("alertmanager"):<26}the same log-in
+  Loki           {self.address("loki"):<26}no log-in; to look at log lines, Grafana's dashboard "Log explorer":
+                 {self.address("grafana")}/d/aistack-log_explorer
   Mails          {mails + "/view/latest.html"}   the newest one; all: {mails}/api/v1/messages
   Ollama         {self.address("ollama"):<26}no log-in
 
 Stop Ollama; within two minutes there is a mail about it. Start it again; a mail says that it is over:
   docker exec {container} systemctl stop ollama
   curl -s {mails}/view/latest.txt
+What Keycloak wrote in the last hour, and everything that says "error":
+  curl -sG {self.address("loki")}/loki/api/v1/query_range --data-urlencode 'query={{service="keycloak"}}'
+  curl -sG {self.address("loki")}/loki/api/v1/query_range --data-urlencode 'query={{host="{MAIN}"}} |~ "(?i)error"'
 What a run would change now:
   {demo} run -- ansible-playbook -i inventories/demo site.yml --check
 Remove all of it:

@@ -31,8 +31,17 @@ PACKAGES = [
     "systemd", "systemd-sysv", "dbus", "python3", "python3-apt", "ca-certificates", "iproute2", "procps", "sudo",
     "curl", "strace", "openssl", "gzip", "zstd",
 ]  # fmt: skip
-# What a user's own stack needs on top of it, by flavour of the image.
-FLAVOURS = {"": [], "stack": ["default-jre-headless", "postgresql"]}
+# Flavours of the image: `docker` has an engine of its own, `stack` also what a user's own stack needs. Each stands on
+# the one before it, so that no package is laid out twice.
+FLAVOURS = {"": [], "docker": ["docker.io", "busybox-static"], "stack": ["default-jre-headless", "postgresql"]}
+APART = {("docker", "trixie"): ["docker-cli"]}  # what one release packs apart
+STEPS = {
+    # /proc/sys is read-only here, and a newer engine wants to be told that its containers may keep IPv6.
+    "docker": ["echo DOCKER_ALLOW_IPV6_ON_IPV4_INTERFACE=1 >> /etc/default/docker"],
+    "stack": ["systemctl disable --quiet postgresql.service"],
+}
+# Overlays can't lie on a container's own: every host gets a volume there, which goes away with it.
+VOLUMES = {"docker": "/var/lib/docker"}
 # Units that make no sense in a container and would only delay or degrade it.
 MASKED = [
     "systemd-networkd-wait-online.service", "systemd-udevd.service", "systemd-udev-trigger.service",
@@ -245,8 +254,15 @@ def extend(work, release, tag):
     run("docker", "build", "--quiet", "--tag", tag, work)
 
 
+def stands_on(flavour):
+    """The flavour whose image this one begins with."""
+    names = list(FLAVOURS)
+    return names[names.index(flavour) - 1]
+
+
 def flavoured(release, flavour):
-    """The recipe of a flavour, without what it stands on: more packages, of which nothing starts by itself."""
+    """The recipe of a flavour, without what it stands on: more packages, of which nothing starts while it is built."""
+    packages = FLAVOURS[flavour] + APART.get((flavour, release), [])
     options = "-o Dpkg::Options::=--path-exclude=/usr/share/locale/*"  # man and doc are left out already
     steps = [
         "export DEBIAN_FRONTEND=noninteractive LANG=C.UTF-8",  # the language decides the encoding of the cluster
@@ -255,21 +271,23 @@ def flavoured(release, flavour):
         "printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d",
         "chmod +x /usr/sbin/policy-rc.d",
         "apt-get update -qq",
-        f"apt-get install -qq -y --no-install-recommends {options} {' '.join(FLAVOURS[flavour])}",
-        "systemctl disable --quiet postgresql.service",
+        f"apt-get install -qq -y --no-install-recommends {options} {' '.join(packages)}",
+        *STEPS.get(flavour, []),
         "rm -rf /usr/sbin/policy-rc.d /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb",
     ]
-    return "RUN " + " && ".join(steps) + "\n"
+    volume = f"VOLUME {VOLUMES[flavour]}\n" if flavour in VOLUMES else ""
+    return "RUN " + " && ".join(steps) + "\n" + volume
 
 
 def image_tag(release, flavour=""):
     """Named after everything that goes into it, so that a changed recipe makes a new image."""
-    recipe = json.dumps([release, PACKAGES, MASKED, machine_apt_options(), sources(machine_sources()), RECIPE_VERSION])
+    if flavour:
+        recipe = image_tag(release, stands_on(flavour)) + flavoured(release, flavour)
+    else:
+        recipe = json.dumps([release, PACKAGES, MASKED, machine_apt_options(), sources(machine_sources()),
+                             RECIPE_VERSION])
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
-    if not flavour:
-        return f"aistack-host:{release}-{digest}"
-    digest = hashlib.sha256((digest + flavoured(release, flavour)).encode()).hexdigest()[:12]
-    return f"aistack-host:{release}-{flavour}-{digest}"
+    return "-".join(filter(None, [f"aistack-host:{release}", flavour, digest]))
 
 
 def image_exists(tag):
@@ -281,7 +299,7 @@ def image(release, flavour=""):
     tag = image_tag(release, flavour)
     if image_exists(tag):
         return tag
-    base = image(release) if flavour else ""
+    base = image(release, stands_on(flavour)) if flavour else ""
     with lock("-".join(filter(None, ["image", release, flavour]))):
         if image_exists(tag):
             return tag
@@ -431,7 +449,7 @@ def main():
     one = commands.add_parser("up", help="start a host and print {id, name, address, …} when systemd has come up")
     one.add_argument("name")
     one.add_argument("--release", choices=RELEASES, default=RELEASES[0])
-    one.add_argument("--flavour", choices=FLAVOURS, default="", help="stack: with Java and PostgreSQL")
+    one.add_argument("--flavour", choices=FLAVOURS, default="", help="docker: an engine; stack: and Java, PostgreSQL")
     one.add_argument("--publish", action="append", default=[], metavar="HOSTPORT:PORT")
     one.add_argument("--label", action="append", default=[], metavar="KEY=VALUE")
     one = commands.add_parser("down", help="remove a host by name or id, or all hosts with a label")

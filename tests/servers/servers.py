@@ -234,7 +234,7 @@ class Go:
         flags = "-s -w " + row.get("ldflags", "").replace("{version}", job.version)
         tags = ["-tags", ",".join(row["tags"])] if "tags" in row else []
         for program, package in row["programs"].items():
-            target = os.path.join(tree, program)
+            target = os.path.join(tree, program.format(arch=ARCH))
             command = ["go", "build", "-p", str(CORES // BUILDS), *tags, "-ldflags", flags, "-o", target, package]
             run(command, cwd=source, env=environment)
         for name in ("LICENSE", "NOTICE"):
@@ -439,7 +439,7 @@ def overlay(all_jobs, records, releases):
         if not entry:
             pinned = releases.get(job.name, {}).get("pinned", job.version)
             entry["pinned"] = pinned if (job.name, pinned) in records else job.version
-            entry.update({k: v for k, v in job.shape.items() if k in ("format", "strip", "programs", "file")})
+            entry.update({k: v for k, v in job.shape.items() if k in ("format", "strip", "programs", "named", "file")})
             if "url" in job.shape:
                 entry["url"] = os.path.basename(job.shape["url"])
             entry.update(description(job, known), source=known["source"])

@@ -30,6 +30,7 @@ def fitted(tmp_path):
             (tmp_path / name).mkdir(exist_ok=True)
             document = {"uid": f"aistack-{name}", **content}
             (tmp_path / name / "dashboard.json").write_text(json.dumps(document), encoding="utf-8")
+        (tmp_path / "demo/scrape.yml").touch()
         return dashboards(Mixins(tmp_path), values, set(available))
 
     return fit
@@ -42,6 +43,16 @@ def places(document):
 def test_dashboards_of_what_there_is(fitted):
     assert set(fitted()) == {"summary.json"}
     assert set(fitted(available=["demo", "gpu", "energy"])) == {"summary.json", "demo.json"}
+
+
+def test_a_dashboard_without_a_service_comes_with_what_it_needs(fitted, tmp_path):
+    (tmp_path / "logs").mkdir()
+    document = {"uid": "aistack-logs", "needs": ["loki"], "panels": []}
+    (tmp_path / "logs/dashboard.json").write_text(json.dumps(document), encoding="utf-8")
+    assert set(fitted(available=["demo"])) == {"summary.json", "demo.json"}
+    found = fitted(available=["demo", "loki"])
+    assert set(found) == {"summary.json", "demo.json", "logs.json"}
+    assert "needs" not in found["logs.json"]
 
 
 def test_a_broken_file_is_named(fitted, tmp_path):
@@ -89,6 +100,13 @@ def test_a_query_goes_by_itself(fitted):
         assert document["panels"][0]["targets"] == [{"expr": expr} for expr in left]
     # A panel that has nothing more to ask goes too.
     assert fitted(panel("gpu", 0, 0, 24, targets=queries[1:]))["summary.json"]["panels"] == []
+
+
+def test_a_variable_goes_with_what_it_asks(fitted):
+    variables = [{"name": "datasource"}, {"name": "logs", "needs": ["loki"]}]
+    for available, left in (((), ["datasource"]), (["loki"], ["datasource", "logs"])):
+        document = fitted(templating={"list": variables}, available=available)["summary.json"]
+        assert document["templating"]["list"] == [{"name": name} for name in left]
 
 
 def test_a_panel_keeps_its_number(fitted):

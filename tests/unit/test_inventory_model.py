@@ -18,7 +18,7 @@ MIXINS = {
     "gpu": {"job": "gpu", "role": "gpu_exporter", "placement": "monitored_services", "default_port": 9879,
             "path": "/metrics", "options": {"devices": {"type": "list", "elements": "str"}}},
     "n8n": {"job": "n8n", "role": "n8n_exporter", "placement": "monitored_services", "default_port": 9880,
-            "path": "/metrics", "options": {"container": {"type": "str"}}},
+            "path": "/metrics", "options": {}},
 }
 BOX, GPU = "monitor.lan", "gpu1.lan"
 
@@ -44,6 +44,93 @@ def services(**entries):
 
 def addresses(model, host=BOX):
     return {service.name: (service.component, service.listen_address) for service in model.services(host)}
+
+
+# -- logs ---------------------------------------------------------------------------------------------------------
+
+LOGGED = {**MIXINS,
+          "loki": {"job": "loki", "role": "loki", "placement": "observability", "default_port": 3100,
+                   "path": "/metrics"},
+          "alloy": {"job": "alloy", "role": "alloy", "placement": "log_shipper", "default_port": 12345,
+                    "path": "/metrics"},
+          "promtail": {"job": "promtail", "role": "promtail", "placement": "log_shipper", "default_port": 9080,
+                       "path": "/metrics"}}
+LOGS = {"ollama": {"units": ["ollama.service"], "files": [], "parse": {"level": ["level=(?P<level>[A-Z]+)"]}},
+        "n8n": {"units": [], "files": ["/var/log/n8n/*.log"], "parse": {}}}
+
+
+def logged(box=None, gpu=None):
+    variables = {BOX: box or {}, GPU: gpu or {}}
+    return Site({"observability": [BOX], "monitored": [GPU] if gpu is not None else []}, lambda host: variables[host],
+                LOGGED, lambda kind: LOGS.get(kind, {}))
+
+
+def test_logs_of_a_single_box():
+    model = logged(services(ollama={}, n8n={}))
+    assert model.roles(BOX)[:2] == ["alertmanager", "alloy"] and "promtail" not in model.roles(BOX)
+    found = model.logs(BOX)
+    assert (found["shipper"], found["host"], found["journal"], found["docker"]) == ("alloy", BOX, True, False)
+    assert found["push"] == [{"url": "http://127.0.0.1:3100/loki/api/v1/push"}]
+    assert {"unit": "ollama.service", "service": "ollama"} in found["units"]
+    assert {"unit": "alloy.service", "service": "alloy"} in found["units"]
+    # An exporter's own lines are not those of what it measures.
+    assert not [entry for entry in found["units"] if "exporter" in entry["unit"]]
+    assert found["files"] == [{"paths": ["/var/log/n8n/*.log"], "service": "n8n"}]
+    assert found["parse"] == {"ollama": LOGS["ollama"]["parse"]}
+    assert targets(model)[("alloy", BOX, "alloy")] == ["127.0.0.1:12345"]
+
+
+def test_whose_lines_are_whose_is_the_users_to_say():
+    model = logged(services(chat={"type": "ollama", "container": "chat-1", "units": ["chat@*.service"],
+                                  "log_files": ["/srv/chat.log"]}))
+    found = model.logs(BOX)
+    assert {"unit": "chat@*.service", "service": "chat"} in found["units"]
+    assert found["containers"] == [{"name": "chat-1", "service": "chat"}]
+    assert found["files"] == [{"paths": ["/srv/chat.log"], "service": "chat"}]
+
+
+def test_the_defaults_of_a_type_go_to_one_service():
+    only = logged(services(chat={"type": "ollama"})).logs(BOX)
+    assert {"unit": "ollama.service", "service": "chat"} in only["units"]
+    two = logged(services(chat={"type": "ollama"}, more={"type": "ollama"})).logs(BOX)
+    assert not [entry for entry in two["units"] if entry["unit"] == "ollama.service"]
+
+
+def test_the_users_own_sources():
+    extra = {"paths": ["/srv/app.log"], "service": "app"}
+    given = {"journal": False, "docker": "true", "files": [extra], "drop": ["x"], "max_age": "1h"}
+    found = logged({"log_sources": given}).logs(BOX)
+    assert (found["journal"], found["docker"], found["files"], found["drop"], found["max_age"]) == (
+        False, True, [extra], ["x"], "1h")
+
+
+@pytest.mark.parametrize("seen, expected", [({"aistack_docker": True}, True), ({"aistack_docker": False}, False),
+                                            ({}, False)])
+def test_docker_is_read_where_preflight_saw_it(seen, expected):
+    assert logged({"ansible_facts": seen}).logs(BOX)["docker"] is expected
+    assert logged({"ansible_facts": seen, "log_sources": {"docker": "false"}}).logs(BOX)["docker"] is False
+
+
+def test_one_shipper_or_none():
+    model = logged({"log_shipper": "promtail"})
+    assert "promtail" in model.roles(BOX) and "alloy" not in model.roles(BOX)
+    for nothing in ({"log_shipper": "none"}, {"loki_state": "absent"}, {"alloy_state": "absent"}):
+        model = logged(nothing)
+        assert model.logs(BOX) == {} and "alloy" not in model.roles(BOX) and model.problems(BOX) == []
+    assert site().logs(BOX) == {}  # no Loki in sight
+
+
+def test_loki_on_another_host():
+    reachable = {"node_exporter_listen_address": ":9100", "alloy_listen_address": ":12345"}
+    model = logged({}, reachable)
+    (problem,) = model.problems(GPU)
+    assert problem.name == "log_shipper" and "loki_listen_address" in problem.text
+    with pytest.raises(ModelError):
+        model.logs(GPU)
+    assert logged({}, {**reachable, "log_shipper": "none"}).problems(GPU) == []
+    tls = {"loki_listen_address": ":3100", "loki_web_tls": {"certificate": "/c", "key": "/k", "authority": "/a"}}
+    assert logged(tls, reachable).logs(GPU)["push"] == [
+        {"url": f"https://{BOX}:3100/loki/api/v1/push", "tls": {"server_name": BOX, "authority": "/a"}}]
 
 
 # -- services and their ports ------------------------------------------------------------------------------------
@@ -477,7 +564,9 @@ def test_values_for_rules_and_dashboards():
     ({"ollama": {"exporter_listen_address": "9877"}}, "ollama.exporter_listen_address", "expected host:port"),
     ({"ollama": {"exporter_url": "127.0.0.1:1"}}, "ollama.exporter_url", "expected an http or https address"),
     ({"ollama": {"exporter_url": "http://a:1", "exporter_listen_address": "a:1"}}, "ollama", "keep one of the two"),
-    ({"ollama": {"container": "ollama"}}, "ollama.container", "can't be resolved for services of type ollama"),
+    ({"ollama": {"container": ["ollama"]}}, "ollama.container", "expected a string"),
+    ({"ollama": {"units": "ollama.service"}}, "ollama.units", "expected a list of strings"),
+    ({"ollama": {"log_files": ["ollama.log"]}}, "ollama.log_files[0]", "an absolute path"),
     ({"prometheus": {}}, "prometheus", "is watched without an entry"),
     ({"web": {"type": "host"}}, "web", "is watched without an entry"),
     ({"host": {"type": "ollama"}}, "host", "belongs to the service host"),
@@ -500,14 +589,6 @@ def test_entries_that_cannot_be(entries, name, words):
     with pytest.raises(ModelError):
         model.scrape_configs(BOX)
     assert {service.name for service in model.derive(BOX)[0]} >= {"prometheus", "alertmanager"}  # the rest is known
-
-
-def test_container_on_another_host():
-    model = site(services(n8n={"container": "n8n"}), {**REACHABLE, "n8n_exporter_listen_address": ":9880",
-                                                      **services(n8n={"container": "n8n"})})
-    assert model.problems(BOX) == []
-    (problem,) = model.problems(GPU)
-    assert problem.name == "monitored_services.n8n.container" and "Prometheus's own host only" in problem.text
 
 
 @pytest.mark.parametrize("value", ["ollama", ["ollama"], 3])
@@ -575,8 +656,8 @@ def test_every_real_type_of_service_is_watched_as_it_is(kind):
     mixins = Mixins()
     scrapes = {name: mixins.scrape(name) for name in mixins.names()}
     given = {"website": {"url": "https://www.example.org"}}.get(kind, {})
-    entries = services(**{kind: given}) if scrapes[kind]["placement"] == "monitored_services" else {}
-    model = Site({"observability": [BOX]}, lambda host: entries, scrapes)
+    entries = {"monitored_services": services(**{kind: given}), "log_shipper": {"log_shipper": kind}}
+    model = Site({"observability": [BOX]}, lambda host: entries.get(scrapes[kind]["placement"], {}), scrapes)
     assert model.problems(BOX) == []
     assert [static for config in model.scrape_configs(BOX) for static in config["static_configs"]
             if static["labels"]["service"] == kind]

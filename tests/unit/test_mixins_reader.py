@@ -67,6 +67,25 @@ FILES = {
         metrics: [{name: busy, type: gauge, labels: [b], help: Busy.}]
         """,
     "demo/runbook.md": "## BusyDemo\n",
+    "demo/logs.yml": """
+        units: [demo.service]
+        parse:
+          first_line: '^\\d{4}-'
+          level: ['^\\S+ (?P<level>[A-Z]+) ']
+          levels: {NOTE: info}
+          time: {expression: '^(?P<time>\\S+)', formats: ["2006-01-02T15:04:05Z"]}
+          metadata: ['request=(?P<request_id>\\w+)']
+          drop: [{line: healthz, why: asked every second}]
+        groups:
+          - name: demo
+            rules:
+              - record: demo:lines
+                expr: sum by (host, service) (rate({service=~"${services.demo}"} [5m]))
+              - alert: DemoFailed
+                expr: sum by (host, service) (count_over_time({service=~"${services.demo}"} |= "failed" [5m])) > 5
+                labels: {severity: warning}
+                annotations: {summary: "{{ $value }} failures"}
+        """,
 }
 
 
@@ -225,7 +244,7 @@ def test_refuses_values(folder, values, message):
     ("demo/scrape.yml", "default_port: 9999", "default_port: '9999'",
      "mixins/demo/scrape.yml: default_port: is needed and must be of type int"),
     ("demo/scrape.yml", "placement: monitored_services", "placement: monitored",
-     "mixins/demo/scrape.yml: placement: must be one of every_host, monitored_services, observability, probes"),
+     "mixins/demo/scrape.yml: placement: must be one of every_host, log_shipper, monitored_services, observability, "),
     ("demo/scrape.yml", "path: /metrics", "path: /metrics\n        metrics_url: http://a",
      "mixins/demo/scrape.yml: metrics_url: has no use in a mixin with a role"),
     ("demo/scrape.yml", "role: demo_exporter", "probes: {}",
@@ -262,6 +281,18 @@ def test_refuses_values(folder, values, message):
      "mixins/demo/scrape.yml: options.url: needs a description and a type out of bool, dict, float, "),
     ("demo/metrics.yml", "version: 1.0.0, ", "",
      "mixins/demo/metrics.yml: recorded_from: needs program, version and date"),
+    ("demo/logs.yml", "units: [demo.service]", "unit: demo.service",
+     "mixins/demo/logs.yml: unit: is unknown; did you mean units?"),
+    ("demo/logs.yml", "[demo.service]", "demo.service", "mixins/demo/logs.yml: units: must be a list of texts"),
+    ("demo/logs.yml", "first_line:", "firstline:",
+     "mixins/demo/logs.yml: parse.firstline: is unknown; did you mean first_line?"),
+    ("demo/logs.yml", "NOTE: info", "NOTE: note", "mixins/demo/logs.yml: parse.levels.NOTE: must be one of critical, "),
+    ("demo/logs.yml", "(?P<level>", "(?P<severity>",
+     "mixins/demo/logs.yml: parse.level[0]: needs named groups out of level"),
+    ("demo/logs.yml", "'^\\d{4}-'", "'('", "mixins/demo/logs.yml: parse.first_line: is not a regular expression"),
+    ("demo/logs.yml", "(?P<time>", "(", "mixins/demo/logs.yml: parse.time: needs an expression with the group"),
+    ("demo/logs.yml", ", why: asked every second", "",
+     "mixins/demo/logs.yml: parse.drop[0]: must be a mapping of line and why"),
     ("demo/metrics.yml", "type: gauge", "type: gage", "mixins/demo/metrics.yml: metrics[0]: needs name, labels, help"),
 ])
 def test_names_file_key_and_fix(folder, file, old, new, message):
@@ -269,7 +300,7 @@ def test_names_file_key_and_fix(folder, file, old, new, message):
     lay(folder.parent, file, FILES[file].replace(old, new))
     its = Mixins(folder)
     with pytest.raises(MixinError) as error:
-        its.scrape(file.split("/")[0]), its.metrics("demo"), its.rules("demo")  # pylint: disable=expression-not-assigned
+        its.scrape(file.split("/")[0]), its.metrics("demo"), its.rules("demo"), its.logs("demo")  # pylint: disable=expression-not-assigned
     assert str(error.value).startswith(message)
 
 

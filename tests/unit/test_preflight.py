@@ -393,14 +393,18 @@ def test_names_of_the_users_own(project):
 def test_a_limited_run_speaks_for_the_hosts_that_it_leaves_out(project):
     project.host("gpu1", "monitored")
     lines = project.problems("--limit", "box")
-    assert [line.split(":")[0] for line in lines] == ["node_exporter_listen_address (of gpu1)"]
+    assert [line.split(":")[0] for line in lines] == ["alloy_listen_address (of gpu1)",
+                                                      "node_exporter_listen_address (of gpu1)", "log_shipper (of gpu1)"]
+    lines = project.problems("--limit", "box", "--tags", "loki")
+    assert [line.split(":")[0] for line in lines] == ["log_shipper (of gpu1)"]
     assert project.problems("--limit", "box", "--tags", "alertmanager") == []
-    project.host("gpu1", "monitored", node_exporter_listen_address="192.0.2.21:9100")
+    project.host("gpu1", "monitored", node_exporter_listen_address="192.0.2.21:9100", log_shipper="none")
     assert project.problems("--limit", "box") == []
 
 
 def test_one_hosts_problem_stops_all(project):
-    project.host("gpu1", "monitored", node_exporter_listen_address="192.0.2.21:9100", node_exporter_state="gone")
+    project.host("gpu1", "monitored", node_exporter_listen_address="192.0.2.21:9100", node_exporter_state="gone",
+                 log_shipper="none")
     assert project.run() != 0
     assert "node_exporter_state: expected one of present, absent, got 'gone'" in project.output
     assert "the play went on" not in project.output
@@ -432,7 +436,7 @@ def test_an_encrypted_store_needs_its_password(project):
 def test_the_lookup_answers_for_a_limited_and_tagged_run(project):
     project.host(monitored_services={"ollama": {}})
     project.host("gpu1", "monitored", node_exporter_listen_address="{{ here }}:9100", here="192.0.2.21",
-                 ansible_connection="ssh", ansible_host="unreachable.invalid")
+                 log_shipper="none", ansible_connection="ssh", ansible_host="unreachable.invalid")
     project.shared = {"observability_web_login": {"username": "admin", "password": "of my own"}}
     questions = ["services", "roles", "scrape_configs", "rules", "alertmanagers", "silence", "secret"]
     answers = project.folder / "answers.json"
@@ -444,12 +448,12 @@ def test_the_lookup_answers_for_a_limited_and_tagged_run(project):
     assert project.run("--limit", "box", "--tags", "all", found=None, play=play) == 0, project.output
     found = dict(zip(questions, json.loads(answers.read_text()), strict=True))
     assert [service["component"] for service in found["services"]] == ["ollama_exporter"]
-    assert found["roles"] == ["alertmanager", "blackbox_exporter", "grafana", "keycloak_client", "node_exporter",
-                              "ollama_exporter", "prometheus"]
+    assert found["roles"] == ["alertmanager", "alloy", "blackbox_exporter", "grafana", "keycloak_client", "loki",
+                              "node_exporter", "ollama_exporter", "prometheus"]
     nodes = next(config for config in found["scrape_configs"] if config["job_name"] == "node")
     assert [static["targets"] for static in nodes["static_configs"]] == [["127.0.0.1:9100"], ["192.0.2.21:9100"]]
     assert set(found["rules"]) == {"host.yml", "ollama.yml", "prometheus.yml", "alertmanager.yml", "blackbox.yml",
-                                   "grafana.yml"}
+                                   "grafana.yml", "loki.yml", "alloy.yml"}
     assert "${" not in json.dumps(found["rules"]) and "{{ " in json.dumps(found["rules"])
     assert found["silence"]["login"] == {"username": "admin", "password": "of my own"}
     assert found["secret"] == "of my own"
@@ -520,3 +524,22 @@ def test_settings_that_are_none_or_belong_to_a_variable(given, name, words):
     assert preflight.setting_problems("s", {"users": {"default_theme": "light"}}) == []
     (problem,) = preflight.setting_problems("s", given)
     assert problem.name == f"s.{name}" and words in problem.text
+
+
+@pytest.mark.parametrize("sources, words", [
+    ({"drop": ["a(b"]}, "log_sources.drop[0]: is not a regular expression"),
+    ({"drop": ["ok", "a(?!b)"]}, "log_sources.drop[1]: looks around"),
+    ({"redact": [{"expression": "no group"}]}, "log_sources.redact[0]: needs exactly one group"),
+    ({"redact": [{"expression": r"(a)\1"}]}, "log_sources.redact[0]: looks around or refers back"),
+])
+def test_what_the_shippers_cannot_do_is_refused(sources, words):
+    (problem,) = preflight.log_problems(sources)
+    assert str(problem).startswith(words)
+
+
+def test_no_line_twice_in_loki():
+    (problem,) = preflight.log_problems({}, "loki", "alloy", docker=True)
+    assert problem.name == "docker_logging_driver" and "alloy reads them as well" in problem.text
+    for fine in (("loki", "alloy", False), ("loki", "", True), ("local", "alloy", True)):
+        assert preflight.log_problems({}, *fine) == []
+    assert preflight.log_problems({"redact": [{"expression": "pin=(\\d+)"}], "drop": ["^DEBUG"]}) == []

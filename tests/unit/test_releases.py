@@ -41,6 +41,13 @@ def test_a_version_that_is_not_pinned_names_those_that_are(pins):
         Releases(pins=pins).release({"name": "toy", "version": "9"})
 
 
+def test_where_no_sha256_is_known_the_user_gives_one(tmp_path):
+    path = tmp_path / "pins.yml"
+    path.write_text("toy: {pinned: '1.0', url: 'https://up.example/v{version}/toy.zip', sha256: {}}")
+    with pytest.raises(ReleaseError, match=r"no sha256 of toy is known.*toy_release.*https://up\.example/v1\.0\)"):
+        Releases(pins=str(path)).release({"name": "toy"})
+
+
 def test_the_way_out_needs_all_three(pins):
     own = {"name": "toy", "version": "9", "url": "https://mine.example/toy-9.tar.gz", "sha256": SUM}
     resolved = Releases(pins=pins).release(own)

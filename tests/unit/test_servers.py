@@ -74,7 +74,8 @@ def test_the_manifest_makes_what_the_roles_install():
     for one in made:
         assert "{" not in one.file
         if one.row["recipe"] == "go":
-            assert set(one.row["programs"]) == set(one.shape["programs"])
+            programs = [one.shape["named"]] if "named" in one.shape else one.shape["programs"]
+            assert set(one.row["programs"]) == set(programs)
 
 
 # --- archives and the overlay ------------------------------------------------------------------------------------
@@ -338,31 +339,42 @@ def test_the_image_uses_the_machines_mirror():
     assert host.sources("deb http://archive.lan/ubuntu noble main\n") == ("", "")
 
 
-def test_a_flavour_stands_on_the_plain_image(monkeypatch):
+def test_a_flavour_stands_on_the_one_before_it(monkeypatch):
     monkeypatch.setattr(host, "machine_sources", lambda: "deb http://mirror.lan/debian bookworm main")
     monkeypatch.setattr(host, "machine_apt_options", lambda: "")
-    plain, stack = host.image_tag("bookworm"), host.image_tag("bookworm", "stack")
-    assert plain.startswith("aistack-host:bookworm-") and stack.startswith("aistack-host:bookworm-stack-")
-    monkeypatch.setattr(host, "FLAVOURS", {"": [], "stack": ["another"]})
-    assert host.image_tag("bookworm") == plain
-    assert host.image_tag("bookworm", "stack") != stack
+
+    def tags():
+        return [host.image_tag("bookworm", flavour) for flavour in ("", "docker", "stack")]
+
+    plain, docker, stack = tags()
+    assert re.fullmatch("aistack-host:bookworm-[0-9a-f]{12}", plain)
+    assert docker.startswith("aistack-host:bookworm-docker-") and stack.startswith("aistack-host:bookworm-stack-")
+    monkeypatch.setattr(host, "FLAVOURS", dict(host.FLAVOURS, stack=["another"]))
+    assert tags()[:2] == [plain, docker] and tags()[2] != stack
+    monkeypatch.setattr(host, "VOLUMES", {})
+    assert tags()[0] == plain and not {docker, stack} & set(tags())
     monkeypatch.setattr(host, "PACKAGES", ["systemd"])
-    assert host.image_tag("bookworm", "stack") not in (plain, stack)
+    assert plain not in tags()
 
 
-def test_nothing_of_a_flavour_starts_by_itself():
-    recipe = host.flavoured("bookworm", "stack")
-    steps = [recipe.index(word) for word in ("policy-rc.d", "apt-get install", "systemctl disable", "rm -rf")]
-    assert steps == sorted(steps) and "postgresql" in recipe and "jre-headless" in recipe
+@pytest.mark.parametrize("flavour, words", [
+    ("docker", ["policy-rc.d", "apt-get install", "docker.io", "rm -rf", "VOLUME /var/lib/docker"]),
+    ("stack", ["policy-rc.d", "apt-get install", "jre-headless postgresql", "systemctl disable", "rm -rf"]),
+])
+def test_nothing_of_a_flavour_starts_while_it_is_built(flavour, words):
+    recipe = host.flavoured("bookworm", flavour)
+    steps = [recipe.index(word) for word in words]
+    assert steps == sorted(steps)
     assert "http" not in recipe  # packages come from where the plain image has them from
+    assert ("docker-cli" in host.flavoured("trixie", flavour)) is (flavour == "docker")
 
 
 def test_every_flavour_of_every_release_is_built(monkeypatch):
     built = []
     monkeypatch.setattr(host, "engine", lambda: None)
     monkeypatch.setattr(host, "image", lambda *which: built.append(which) or "".join(which))
-    assert host.all_images() == ["bookworm", "bookwormstack", "trixie", "trixiestack"]
-    assert len(built) == 4
+    assert host.all_images() == ["bookworm", "bookwormdocker", "bookwormstack", "trixie", "trixiedocker", "trixiestack"]
+    assert len(built) == 6
 
 
 # --- the stack ---------------------------------------------------------------------------------------------------

@@ -185,9 +185,9 @@ def test_defaults_are_valid_and_complete(role):
     assert spec.check_options({name: option for name, option in options.items() if name not in templated},
                               {name: value for name, value in defaults.items() if name not in templated}) == []
     for name, option in options.items():
-        assert name.startswith(f"{role}_") or name == spec.SERVICES
+        assert name.startswith(f"{role}_") or name in spec.WORDS
         assert option.get("description"), name
-        assert option.get("required") or name in defaults or name == spec.SERVICES, f"{name} has no default"
+        assert option.get("required") or name in defaults or name in spec.WORDS, f"{name} has no default"
 
 
 def test_every_threshold_is_an_option():

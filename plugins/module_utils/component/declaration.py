@@ -14,6 +14,7 @@ from .errors import ComponentError
 
 NAME = re.compile(r"^[a-z][a-z0-9_]*(@[a-z0-9][a-z0-9_.-]*)?$")
 CREDENTIAL = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+UNIT = re.compile(r"^[A-Za-z0-9@:_.\\-]+\.[a-z]+$")
 ACCOUNT = re.compile(r"^[a-z_][a-z0-9_-]{0,31}$")
 
 
@@ -96,7 +97,7 @@ class Declaration:
         group = spec.get("group") or (self.account["group"] if self.account else "root")
         path = _absolute(spec["path"], "files.path")
         return files.Wanted(path, content, _mode(spec.get("mode") or "0640", path), spec.get("owner") or "root", group,
-                            bool(spec.get("secret")), "config")
+                            bool(spec.get("secret")), "config", _unit(spec.get("read_by") or ""))
 
     @property
     def unit_file(self) -> str:
@@ -127,6 +128,12 @@ def _absolute(path: str, option: str) -> str:
     if not path.startswith("/") or os.path.normpath(path) != path:
         raise ComponentError("%s %r must be an absolute path without . or .. or a trailing /" % (option, path))
     return path
+
+
+def _unit(name: str) -> str:
+    if name and not UNIT.match(name):
+        raise ComponentError("files.read_by %r is no name of a unit, such as \"systemd-journald.service\"" % name)
+    return name
 
 
 def _mode(text: str, path: str) -> int:

@@ -50,12 +50,14 @@ class Wanted:
     """A file as the declaration wants it.
 
     ``kind`` is ``config``, ``credential`` (handed over by systemd, read by root alone) or ``unit``; the content of a
-    ``secret`` file never appears in a diff, a result or a message.
+    ``secret`` file never appears in a diff, a result or a message. ``read_by`` is the unit of another program that has
+    to be restarted to read it.
     """
 
-    __slots__ = ("path", "content", "mode", "owner", "group", "secret", "kind")
+    __slots__ = ("path", "content", "mode", "owner", "group", "secret", "kind", "read_by")
 
-    def __init__(self, path: str, content: bytes, mode: int, owner: str, group: str, secret: bool, kind: str) -> None:
+    def __init__(self, path: str, content: bytes, mode: int, owner: str, group: str, secret: bool, kind: str,
+                 read_by: str = "") -> None:
         self.path = path
         self.content = content
         self.mode = mode
@@ -63,16 +65,17 @@ class Wanted:
         self.group = group
         self.secret = secret
         self.kind = kind
+        self.read_by = read_by
 
     def record(self) -> dict:
         """What the manifest remembers of the file."""
         return {"path": self.path, "sha256": sha256_bytes(self.content), "mode": self.mode, "owner": self.owner,
-                "group": self.group, "secret": self.secret, "kind": self.kind}
+                "group": self.group, "secret": self.secret, "kind": self.kind, "read_by": self.read_by}
 
     @classmethod
     def from_record(cls, record: dict, content: bytes) -> Wanted:
         return cls(record["path"], content, record["mode"], record["owner"], record["group"], record["secret"],
-                   record["kind"])
+                   record["kind"], record.get("read_by") or "")
 
 
 class Found:

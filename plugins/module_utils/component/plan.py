@@ -119,6 +119,7 @@ class Plan:
         self.watched: dict[str, str] = {}
         self.watched_changed: list[str] = []
         self.service = "none"
+        self.readers: list[str] = []        # units of other programs that read one of the files
         self.enable = False
         self.notes: list[str] = []
         self.data = "kept"
@@ -144,6 +145,9 @@ class Plan:
             self._plan_file(item, ours)
         for path in sorted(set(ours) - declaration.wanted_paths()):
             self._plan_stale(path, ours[path])
+        touched = self.create + [item for _found, item in self.change]
+        readers = {item.read_by for item in touched} | {self._read_by(found) for found in self.remove}
+        self.readers = sorted(readers - {""})
         self._plan_watches()
         self._plan_service()
         self._plan_data()
@@ -221,6 +225,11 @@ class Plan:
             self.changed_by_hand.append(found)
         self.remove.append(found)
 
+    def _read_by(self, found: files.Found) -> str:
+        """The unit that reads a file which an earlier declaration placed."""
+        record = self.before.records().get(found.path) if self.before else None
+        return (record or {}).get("read_by") or ""
+
     def _plan_watches(self) -> None:
         known = (self.before.manifest.get("watches") if self.before else None) or {}
         for path in self.declaration.watches:
@@ -241,9 +250,10 @@ class Plan:
             self.service = "start"
             return
         touched = [item for item in self.create] + [item for _found, item in self.change]
-        paths = [item.path for item in touched] + [found.path for found in self.remove]
+        paths = [item.path for item in touched if not item.read_by]
+        paths += [found.path for found in self.remove if not self._read_by(found)]
         patterns = declaration.apply.get("reload_paths") or []
-        can_reload = declaration.apply.get("reload") or declaration.apply.get("reload_requests")
+        can_reload = any(declaration.apply.get(way) for way in ("reload", "reload_requests", "rereads"))
         served_by_reload = [path for path in paths if can_reload
                             and any(fnmatch.fnmatch(path, pattern) for pattern in patterns)
                             and not path.startswith(unit.CREDENTIAL_ROOT)]
@@ -262,6 +272,8 @@ class Plan:
         if self.before:
             for path, record in sorted(self.before.records().items()):
                 self._plan_stale(path, record)
+            # Also where an interrupted removal took the file away.
+            self.readers = sorted({record.get("read_by") or "" for record in self.before.records().values()} - {""})
             if self.status and (self.status.running or self.status.enabled):
                 self.service = "stop"
         data = [path for path in self.data_paths() if os.path.lexists(path)]
@@ -323,6 +335,7 @@ class Plan:
         notes += ["%s was changed by hand: it is saved below %s/saved first" % (item.path, self.generations.root)
                   for item in self.changed_by_hand]
         notes += ["%s changed" % path for path in self.watched_changed]
+        notes += ["%s reads what changes: it is restarted" % name for name in self.readers]
         return {
             "component": self.declaration.name,
             "action": self.action,

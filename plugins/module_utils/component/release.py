@@ -215,6 +215,7 @@ class Release(_Foldered):
         self.format = resolved["format"]
         self.strip = resolved["strip"]
         self.programs = resolved["programs"]
+        self.named = (resolved.get("named") or "").format(arch=architecture())
         by_architecture = resolved["artefacts"]
         chosen = by_architecture.get(architecture()) or by_architecture.get("any")
         if not chosen:
@@ -231,6 +232,8 @@ class Release(_Foldered):
     def build(self, folder: str, handed_over: dict, scratch: str) -> None:
         archive = self.artefact.obtain(handed_over, scratch)
         unpack(archive, folder, self.format, self.strip, self.programs)
+        if self.named and os.path.isfile(os.path.join(folder, self.named)):
+            os.rename(os.path.join(folder, self.named), os.path.join(folder, self.programs[0]))
         for program in self.programs:
             path = os.path.join(folder, program)
             if not os.path.isfile(path) or os.path.islink(path):

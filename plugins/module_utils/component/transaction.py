@@ -108,7 +108,8 @@ class Transaction:
                 "folders": sorted({os.path.dirname(item.path) for item in self._declaration.files})}
         status = {"running": plan.status.running, "enabled": plan.status.enabled} if plan.status else {}
         intent: dict = {"from": plan.before.number if plan.before else None, "to": generations.next_number(),
-                        "phase": "staging", "silences": [], "undo": undo, "unit": status}
+                        "phase": "staging", "silences": [], "undo": undo, "unit": status,
+                        "readers": _running(plan.readers)}
         generations.intend(intent)
         silence = health.Silence(self._declaration.silence, self._declaration.name)
         if plan.service == "start":
@@ -238,6 +239,7 @@ class Transaction:
             self._replace_files(plan, prepared)
             if _units_touched(plan):
                 unit.systemctl("daemon-reload")
+            self._restart_readers(intent["readers"])
             if plan.enable:
                 unit.systemctl("enable", "--quiet", declaration.unit_file)
             intent["phase"] = "starting"
@@ -287,6 +289,21 @@ class Transaction:
         host.remove_directories([path for path in _configuration_directories(manifest)
                                  if not any((item + "/").startswith(path + "/") for item in wanted)])
 
+    def _restart_readers(self, units: list[str]) -> None:
+        for name in units:
+            health.start(name)
+            self._step("restarted %s, which reads what changed" % name)
+
+    def _readers_again(self, intent: dict) -> health.Unhealthy | None:
+        """On the way back, with what they read before; one that won't start mustn't keep ours down."""
+        trouble = None
+        for name in intent.get("readers") or []:
+            try:
+                self._restart_readers([name])
+            except health.Unhealthy as error:
+                trouble = error
+        return trouble
+
     def _point_at(self, program: dict) -> None:
         path = self._declaration.program_path
         target = os.path.basename(program["folder"])
@@ -298,11 +315,11 @@ class Transaction:
         if plan.service in ("none", "stop"):
             return
         asked_at = None
-        if plan.service == "reload":
+        if plan.service != "reload":
+            health.start(declaration.unit_file)
+        elif not declaration.apply.get("rereads"):
             asked_at = health.reload(declaration.unit_file, declaration.apply.get("reload_requests") or [],
                                      declaration.answers)
-        else:
-            health.start(declaration.unit_file)
         seconds = health.ask(declaration.unit_file, declaration.answers, reloaded_at=asked_at,
                              reload_metric=declaration.apply.get("reload_metric"))
         done = {"start": "started", "restart": "restarted", "reload": "reloaded"}[plan.service]
@@ -321,8 +338,11 @@ class Transaction:
                 self._restore(plan.before, abandoned, intent)
         except health.Unhealthy as error:
             details.update({"after the return: %s" % key: value for key, value in error.details.items()})
+            if plan.before is None:
+                raise ComponentError("%s. The first installation was taken back, and then %s"
+                                     % (cause.message, error.message), details) from None
             raise ComponentError("%s. Generation %d was put back but does not answer either: %s"
-                                 % (cause.message, plan.before.number if plan.before else 0, error.message),
+                                 % (cause.message, plan.before.number, error.message),
                                  details) from None
         except Exception as error:
             explained = _explained(error, self._declaration.name)
@@ -358,7 +378,7 @@ class Transaction:
             if found.type == "missing" or found.content != item.content:
                 os.makedirs(os.path.dirname(item.path), mode=0o755, exist_ok=True)
                 files.write(item.path, item.content, item.mode, item.owner, item.group, self._declaration.name)
-                touched = True
+                touched = touched or not item.read_by
             elif not found.same_rights(item.mode, item.owner, item.group):
                 files.set_rights(item.path, item.mode, item.owner, item.group)
                 touched = True
@@ -367,7 +387,7 @@ class Transaction:
         if restored:
             self._step("restored the snapshot of %s" % ", ".join(restored))
         unit.systemctl("daemon-reload")
-        silent = None
+        silent = self._readers_again(intent)
         if file and start:
             if not unit.Status(file).enabled:
                 unit.systemctl("enable", "--quiet", file)
@@ -384,14 +404,14 @@ class Transaction:
     def _remove_abandoned(self, abandoned: Generation, kept: set[str]) -> bool:
         """Take away the files of a generation that came to nothing, and put back what it replaced of others."""
         foreign, touched = abandoned.foreign(), False
-        for path in abandoned.records():
+        for path, record in abandoned.records().items():
             if path in foreign:
                 found = foreign[path]
                 files.write(path, found.content, 0o600, component=self._declaration.name)
                 os.chown(path, found.uid or 0, found.gid or 0)
                 os.chmod(path, found.mode)
             elif path not in kept:
-                touched = files.unlink(path) or touched
+                touched = files.unlink(path) and not record.get("read_by") or touched
         return touched
 
     def _restore_program(self, manifest: dict) -> bool:
@@ -427,7 +447,10 @@ class Transaction:
                 unit.systemctl("enable", "--quiet", file, check=False)
             if intent["unit"].get("running"):
                 unit.systemctl("start", file, check=False)
+        trouble = self._readers_again(intent)
         self._unstage(intent)
+        if trouble:
+            raise trouble
 
     def _recover(self) -> None:
         """Finish what an interrupted run began, by going back."""
@@ -474,6 +497,7 @@ class Transaction:
         for found in plan.remove:
             files.unlink(found.path)
             self._step("removed %s" % found.path)
+        self._restart_readers(_running(plan.readers))
         files.remove(os.path.join(unit.CREDENTIAL_ROOT, declaration.name))
         if manifest.get("unit"):
             unit.systemctl("daemon-reload")
@@ -531,6 +555,10 @@ def _configuration_directories(manifest: dict) -> list[str]:
     data = {item["path"] for item in manifest.get("directories", []) if item["kind"] == "data"}
     declared = [item["path"] for item in manifest.get("directories", [])]
     return sorted(set(declared + manifest.get("made", [])) - data)
+
+
+def _running(units: list[str]) -> list[str]:
+    return [name for name in units if unit.Status(name).running]
 
 
 def _units_touched(plan: Plan) -> bool:
