@@ -21,7 +21,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 SCENARIO = os.environ.get("MOLECULE_SCENARIO_NAME", "default")
 EVERY_COMPONENT = ["node_exporter", "ollama_exporter", "blackbox_exporter", "alertmanager", "prometheus", "loki",
-                   "grafana"]
+                   "grafana", "alloy"]
 COMPONENTS = EVERY_COMPONENT if SCENARIO == "default" else [SCENARIO]
 
 

@@ -268,11 +268,19 @@ def _prometheus(api):
     found.append(("Prometheus: targets", "; ".join(down), "see the service and its exporter on that host",
                   "%d of %d up" % (len(targets) - len(down), len(targets))))
     groups = api.get("/api/v1/rules")["data"]["groups"]
-    rules = [rule for group in groups for rule in group["rules"]]
+    read = api.get("/api/v1/status/runtimeinfo")["data"]["lastConfigTime"][:19]
+    age = time.time() - calendar.timegm(time.strptime(read, "%Y-%m-%dT%H:%M:%S"))
+    # A group that is asked seldom has its turn within its interval, which nobody shall wait for.
+    rules, later = [], 0
+    for group in groups:
+        seldom = SETTLE < group["interval"] and age < group["interval"] + SETTLE
+        waiting = [rule for rule in group["rules"] if rule["health"] == "unknown" and seldom]
+        later += len(waiting)
+        rules += [rule for rule in group["rules"] if rule not in waiting]
     broken = ["%s: %s" % (rule["name"], rule.get("lastError") or rule["health"]) for rule in rules
               if rule["health"] != "ok"]
     found.append(("Prometheus: rules", "; ".join(broken[:5]), "see the runbook of the mixin, or your extra rules",
-                  "%d rules evaluate" % len(rules)))
+                  "%d rules evaluate" % len(rules) + (", %d when it is their turn" % later if later else "")))
     active = api.get("/api/v1/alertmanagers")["data"]["activeAlertmanagers"]
     found.append(("Prometheus: Alertmanager", "" if active else "no Alertmanager is connected",
                   "see journalctl -u alertmanager", "%d connected" % len(active)))

@@ -50,7 +50,7 @@ class Table:
             f"{time.strftime('%Y-%m-%d')}, {version}, Python {sys.version.split()[0]}, two cores"
             + (f" ({model[1].strip()})" if model else "")
             + " for controller and host together, Debian 12 in a container, docker connection. The machine has "
-            + f"{os.cpu_count()} cores; in the five minutes before, others kept {self.load:.1f} of them busy.",
+            + f"{os.cpu_count()} cores; in the five minutes before, others put a load of {self.load:.1f} on it.",
             "",
             "| {} | {} | {} |".format(*self.headline), "|---|---|---|",
             *("| {} | {} | {} |".format(*row) for row in self.rows), "", self.end,

@@ -246,6 +246,14 @@ CASES = {
     "ollama_exporter": [{"monitored_services": {"ollama": {}, "second": {"type": "ollama"}}}],
     "blackbox_exporter": [{}, {"blackbox_exporter_extra_modules": {"other": {
         "prober": "http", "http": {"basic_auth": {"username": "site", "password": "secret-probe"}}}}}],
+    "loki": [{}, {
+        "observability_web_login": {"username": "admin", "password": "secret-login"},
+        "loki_s3": {"endpoint": "https://s3.example.org", "bucket": "logs", "access_key": "AKEXAMPLE",
+                    "secret_key": "secret-s3"}}],
+    "alloy": [{}, {"alloy_extra_config": "// nothing\n", "alloy_stability_level": "experimental"}],
+    "promtail": [{"log_shipper": "promtail"}, {
+        "log_shipper": "promtail", "promtail_memory_max": "1G", "promtail_extra_config": {"clients": [{
+            "url": "https://logs.example.org/push", "basic_auth": {"username": "a", "password": "secret-push"}}]}}],
     "grafana": [{"grafana_admin_password": "secret-admin", "grafana_secret_key": "secret-key"}, {
         "grafana_admin_password": "secret-admin", "grafana_secret_key": "secret-key",
         "observability_notifications": EVERY_RECEIVER, "grafana_alert_delivery": "contact_points",

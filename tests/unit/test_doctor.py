@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the doctor makes of Grafana's and Loki's answers."""
 
+import time
 from urllib.parse import unquote
 
 import pytest
@@ -51,6 +52,34 @@ def test_a_service_that_is_down_names_what_does_not_answer():
     _check, trouble, fix, _detail = doctor._services([], [sample("0")], [door])
     assert trouble == "grafana on box is down (no answer: front_door https://grafana.lan)" and "runbook" in fix
     assert doctor._services([], [sample("1")], [])[1] == ""
+
+
+@pytest.mark.parametrize(("interval", "age", "expected"), [
+    (15, 5, ("Seldom: unknown", True)),
+    (300, 100, ("", False)),
+    (300, 900, ("Seldom: unknown", True)),
+])
+def test_a_rule_whose_turn_has_not_come_is_no_trouble(interval, age, expected):
+    rules = [{"name": "Often", "interval": 15, "rules": [{"name": "Often", "health": "ok"}]},
+             {"name": "Seldom", "interval": interval, "rules": [{"name": "Seldom", "health": "unknown"}]}]
+    read = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - age))
+    answers = {"/api/v1/targets?state=active": {"activeTargets": []}, "/api/v1/rules": {"groups": rules},
+               "/api/v1/status/runtimeinfo": {"lastConfigTime": read},
+               "/api/v1/alertmanagers": {"activeAlertmanagers": [{}]}, "/api/v1/alerts": {"alerts": []}}
+
+    class Prometheus:
+        @staticmethod
+        def get(path):
+            return {"data": answers[path]}
+
+        @staticmethod
+        def query(_expression):
+            return []
+
+    found, young = doctor._prometheus(Prometheus)
+    (trouble, detail), = [(trouble, detail) for check, trouble, _fix, detail in found if check == "Prometheus: rules"]
+    assert (trouble, young) == expected
+    assert trouble or detail == "1 rules evaluate, 1 when it is their turn"
 
 
 def sentences(verdicts):
