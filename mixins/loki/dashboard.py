@@ -22,8 +22,9 @@ def increase(metric: str, by: str = "service") -> str:
 
 def failing(window: str) -> str:
     errors = OUTSIDE.replace("job=", 'status_code=~"5..", job=')
-    return (f"100 * sum by (instance, route) (rate({REQUESTS}_count{{{errors}}}[{window}])) / "
-            f"sum by (instance, route) (rate({REQUESTS}_count{{{OUTSIDE}}}[{window}]))")
+    every = f"sum by (instance, route) (rate({REQUESTS}_count{{{OUTSIDE}}}[{window}]))"
+    # Where nothing ever failed there is no series of what failed.
+    return f"100 * (sum by (instance, route) (rate({REQUESTS}_count{{{errors}}}[{window}])) or 0 * {every}) / {every}"
 
 
 def stored(window: str, times: int = 1) -> str:

@@ -372,6 +372,8 @@ def pipeline(logs: dict) -> dict:
 DOCKER = "unix:///var/run/docker.sock"
 # Small batches: what is under way when the shipper is killed may be lost or come twice. Retries never end.
 BATCH = {"bytes": 64 * 1024, "wait": "250ms", "least": "250ms", "most": "10s", "timeout": "10s"}
+# Alloy fills one batch while another waits and a third is being sent.
+QUEUED = "16KiB"
 
 
 def promtail(described: dict, options: dict) -> dict:
@@ -515,9 +517,11 @@ def alloy(described: dict, options: dict | None = None) -> str:
     for target in described["push"]:
         tls = target.get("tls") or {}
         secure = [Block("tls_config", ca_file=tls.get("authority"), server_name=tls.get("server_name"))] if tls else []
+        # Its queue holds 10 MiB if it is let: minutes of lines, which are read and not yet sent.
+        queue = Block("queue_config", capacity=QUEUED)
         endpoints.append(Block(
-            "endpoint", "", secure,
-            url=target["url"], batch_size="64KiB", batch_wait=BATCH["wait"], remote_timeout=BATCH["timeout"],
+            "endpoint", "", [*secure, queue],
+            url=target["url"], batch_size=QUEUED, batch_wait=BATCH["wait"], remote_timeout=BATCH["timeout"],
             min_backoff_period=BATCH["least"], max_backoff_period=BATCH["most"], max_backoff_retries=0,
             retry_on_http_429=True))
     blocks.append(Block("loki.write", "loki", endpoints))

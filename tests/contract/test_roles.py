@@ -250,7 +250,7 @@ CASES = {
         "observability_web_login": {"username": "admin", "password": "secret-login"},
         "loki_s3": {"endpoint": "https://s3.example.org", "bucket": "logs", "access_key": "AKEXAMPLE",
                     "secret_key": "secret-s3"}}],
-    "alloy": [{}, {"alloy_extra_config": "// nothing\n", "alloy_stability_level": "experimental"}],
+    "alloy": [{}, {"alloy_extra_config": "// nothing\n", "alloy_memory_max": "1G"}],
     "promtail": [{"log_shipper": "promtail"}, {
         "log_shipper": "promtail", "promtail_memory_max": "1G", "promtail_extra_config": {"clients": [{
             "url": "https://logs.example.org/push", "basic_auth": {"username": "a", "password": "secret-push"}}]}}],
