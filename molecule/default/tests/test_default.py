@@ -4,8 +4,9 @@
 
 import pytest
 
-SERVICES = {"host", "ollama", "alertmanager", "prometheus", "grafana", "blackbox"}
-COMPONENTS = {"node_exporter", "ollama_exporter", "blackbox_exporter", "alertmanager", "prometheus", "grafana"}
+SERVICES = {"host", "ollama", "alertmanager", "prometheus", "grafana", "blackbox", "loki", "alloy"}
+COMPONENTS = {"node_exporter", "ollama_exporter", "blackbox_exporter", "alertmanager", "prometheus", "loki", "grafana",
+              "alloy"}
 
 
 def fits_a_screen(text):
@@ -74,10 +75,10 @@ class TestFromNothing:
         assert host.run("ls -A /opt/aistack/node_exporter /etc/prometheus /etc/alertmanager").stdout == ""
         said = site("--check")
         text = playbook("site.yml", "--check", structured=False).text
-        assert "6 of 6 components would change" in text
+        assert "8 of 8 components would change" in text
         fits_a_screen(text)
         done = site()
-        assert said.plans.keys() == COMPONENTS
+        assert said.changing.keys() == COMPONENTS
         assert said.plans == done.plans
         assert not site("--check").changing
 

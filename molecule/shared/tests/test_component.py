@@ -111,7 +111,7 @@ class TestRemoval:
     def test_absent_keeps_data_and_its_owner(self, host, site, ask, traces):
         assert {f"/etc/systemd/system/{component}.service" for component in COMPONENTS} <= traces()
         outcome = site(**self.declare(state="absent"))
-        assert {name: plan["action"] for name, plan in outcome.plans.items()} == dict.fromkeys(COMPONENTS, "remove")
+        assert {name: plan["action"] for name, plan in outcome.changing.items()} == dict.fromkeys(COMPONENTS, "remove")
         kept = {DATA[component] for component in COMPONENTS if component in DATA}
         for component in COMPONENTS:
             assert not host.service(component).is_running
