@@ -38,6 +38,7 @@ CURSOR = "cursor-"
 REFUSED = "error sending batch, will retry"
 THROWN_AWAY = ("no retries left, dropping data", "failed to flush all queues during shutdown")
 HELD = 5              # s
+LINES = 3             # that were on their way through the stages
 RETRY = 60            # s, the most between two tries
 MARGIN = 15           # s in which a batch arrives or the first failure is logged: batch wait, and the request's timeout
 FAR = 300             # s, for containers whose lines are being caught up
@@ -243,7 +244,10 @@ def file_back(path: str, position: int, floor: int, how: How) -> int:
         # It was cut: what is there is new, or, where the power failed, what reached the disk.
         position, floor = (size, min(floor, size)) if how.power_failed else (0, 0)
     if how.clean and how.held and position and os.stat(path).st_mtime > how.ended - HELD:
-        return max(min(floor, position), line_start(path, position - 1))
+        least = min(floor, position)
+        for _line in range(LINES):
+            position = line_start(path, max(0, position - 1))
+        return max(least, position)
     if how.clean or (how.accepted is not None and os.stat(path).st_mtime < how.accepted - MARGIN):
         return position
     return max(floor, line_start(path, max(0, position - how.bytes))) if position > floor else position

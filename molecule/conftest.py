@@ -184,7 +184,7 @@ def rules():
     """Every rule of the mixins that the host's services use, as it is written there."""
     def used(folder):
         placement = yaml.safe_load((folder / "scrape.yml").read_text(encoding="utf-8"))["placement"]
-        return placement != "monitored_services" or folder.name == "ollama"
+        return placement != "monitored_services" and folder.name != "promtail" or folder.name == "ollama"
     return [rule for path in sorted(ROOT.glob("mixins/*/rules.yml")) if used(path.parent)
             for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"] for rule in group["rules"]]
 

@@ -32,7 +32,8 @@ LEVELS = {"critical", "error", "warning", "info", "debug", "unknown"}
 # What the issue promises from a line to its place in Loki.
 FOUND = 10
 OUTAGE = 120 if os.environ.get("AISTACK_LONG") else 35
-BATCH = 64 * 1024
+BATCH = 72 * 1024  # by which log_positions.py goes back, at most
+RATE, LINE = 500, 90  # lines a second, and the bytes of one
 # In every line that is looked for, so that a second look at the same site finds its own.
 MARK = secrets.token_hex(3)
 
@@ -446,16 +447,20 @@ def counted(logs_site, logs):
 @pytest.mark.parametrize("phase", ["Loki away", "shipper stopped"])
 def test_no_line_is_lost_or_double(counted, name, phase):
     result, _verdicts = counted
-    assert {key: value for key, value in result.items() if key[:2] == (phase, name)} == {
-        (phase, name, stream): (0, 0) for stream in ("journal", "file")}
+    assert result[phase, name, "journal"] == (0, 0)
+    # Alloy goes back by three lines of a file, for it loses those that wait in its stages.
+    missing, double = result[phase, name, "file"]
+    assert missing == 0 and double <= (3 if (phase, name) == ("shipper stopped", MAIN) else 0)
 
 
 @pytest.mark.parametrize("name", SHIPPERS)
-def test_a_killed_shipper_loses_or_doubles_one_batch_at_most(counted, name):
+def test_a_killed_shipper_loses_nothing(counted, name):
+    """Lines without a time of their own may come twice: a batch of Promtail's; what Alloy read since it last noted how
+    far, which it does every ten seconds, and three small batches."""
     result, _verdicts = counted
-    for stream in ("journal", "file"):
-        missing, double = result["shipper killed", name, stream]
-        assert missing + double <= BATCH // 130
+    assert result["shipper killed", name, "journal"] == (0, 0)
+    missing, double = result["shipper killed", name, "file"]
+    assert missing == 0 and double <= (BATCH // LINE if name == WATCHED else 10 * RATE + BATCH // LINE)
 
 
 def test_doctor_says_that_loki_is_away(counted):

@@ -39,13 +39,16 @@ def test_targets_are_those_of_the_inventory(api, eventually):
         return f"http://127.0.0.1:9115/probe?module={module}&target={quote('http://127.0.0.1' + address, safe='')}"
     assert targets() == {
         ("alertmanager", "monitor", "alertmanager", "http://127.0.0.1:9093/metrics"): "down",
+        ("alloy", "monitor", "alloy", "http://127.0.0.1:12345/metrics"): "down",
         ("blackbox", "monitor", "blackbox", "http://127.0.0.1:9115/metrics"): "down",
         ("grafana", "monitor", "grafana", "http://127.0.0.1:3000/metrics"): "down",
+        ("loki", "monitor", "loki", "http://127.0.0.1:3100/metrics"): "down",
         ("node", "monitor", "host", "http://127.0.0.1:9100/metrics"): "down",
         ("ollama", "monitor", "ollama", "http://127.0.0.1:9877/metrics"): "down",
         # The two behind the web log-in are asked by a module that logs in.
         ("probe", "monitor", "alertmanager", probe("alertmanager", ":9093/-/ready")): "down",
         ("probe", "monitor", "grafana", probe("http_2xx", ":3000/api/health")): "down",
+        ("probe", "monitor", "loki", probe("http_2xx", ":3100/ready")): "down",
         ("probe", "monitor", "ollama", probe("http_2xx", ":11434/api/version")): "down",
         ("probe", "monitor", "prometheus", probe("prometheus", ":9090/-/ready")): "down",
         ("prometheus", "monitor", "prometheus", "http://127.0.0.1:9090/metrics"): "up",

@@ -477,7 +477,6 @@ def test_journald_takes_more_than_its_own_limit(host):
     assert "RateLimitBurst=30000" in host.check_output("systemd-analyze cat-config systemd/journald.conf")
 
 
-@pytest.mark.last
 @pytest.mark.parametrize("other", ["none", "alloy"])
 def test_another_takes_it_away_and_keeps_how_far_it_has_read(host, site, other):
     before = host.check_output("stat -c %Y /proc/$(pidof systemd-journald)")
