@@ -174,6 +174,17 @@ def log_problems(sources: Any, driver: Any = "", shipper: str = "", docker: bool
     return problems
 
 
+def shipper_problems(roles: Iterable[str], selected: Iterable[str], ours: Iterable[str]) -> list[Problem]:
+    """Two shippers at a time would send every line of a file twice: one goes before the other comes."""
+    coming = next((role for role in inventory_model.SHIPPERS if role in roles and role not in ours), "")
+    staying = next((role for role in inventory_model.SHIPPERS if role in ours and role not in selected), "")
+    if not (coming and staying):
+        return []
+    return [Problem("log_shipper", f"{staying} still runs on this host, and this run's tags leave its role out: run "
+                                   f"both (--tags {staying},{coming}), so that {coming} reads on where {staying} "
+                                   "stops")]
+
+
 def release_problems(roles: Iterable[str], variables: Mapping[str, Any]) -> list[Problem]:
     """Versions that nobody has pinned, said before the first component changes; mistyped ones are the spec's."""
     problems = []
@@ -337,6 +348,7 @@ class ActionModule(ActionBase):
 
         facts = {inventory_model.DOCKER_FACT: bool(target.get("target", {}).get("docker"))}
         problems += self._logs(site, host, roles, facts[inventory_model.DOCKER_FACT])
+        problems += shipper_problems(roles, selected, target.get("target", {}).get("ours", ()))
 
         names = []
         if not problems:
@@ -401,7 +413,12 @@ class ActionModule(ActionBase):
         if not {shipper, "docker_logging"} & set(roles) or not isinstance(sources, Mapping):
             return []
         read = sources.get("docker", "auto")
-        return log_problems(sources, driver, shipper, docker if read == "auto" else _true(read))
+        problems = log_problems(sources, driver, shipper, docker if read == "auto" else _true(read))
+        if driver == "loki" and not own.get("docker_logging_loki_url") and not site.servers(host, {"loki": None}):
+            problems.append(Problem("docker_logging_loki_url", "this host can't reach Loki, to which the driver sends: "
+                                                               "give its address here, or set loki_listen_address to "
+                                                               "an address of its host in a network that you trust"))
+        return problems
 
     def _look(self, services: list[Service], task_vars: Mapping[str, Any]) -> Mapping[str, Any]:
         arguments = {"components": sorted({service.component for service in services}),

@@ -288,7 +288,8 @@ class Site:
             "shipper": shipper, "host": host, "push": self._pushes(host), "max_age": sources.get("max_age") or "12h",
             "journal": _true(sources.get("journal", True)), "docker": _true(docker),
             "units": [], "containers": [], "files": [], "parse": {},
-            "redact": sources.get("redact") or [], "drop": sources.get("drop") or []}
+            "redact": [{"replace": "<redacted>", **rule} for rule in sources.get("redact") or []],
+            "drop": sources.get("drop") or []}
         services = self.services(host)
         for service in services:
             mixin = self._logs_of(service.type)

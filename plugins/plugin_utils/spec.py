@@ -130,7 +130,7 @@ def _is_bare_web_address(value: str) -> bool:
 FORMATS: list[tuple[re.Pattern, Callable[[str], Any], str]] = [
     (re.compile(r"_(interval|timeout|time|retention)$|_retention\.(metrics|logs)$|\.max_age$"), DURATION.fullmatch,
      "a duration such as 30s, 1h30m or 15d"),
-    (re.compile(r"_(size|budget)$"), SIZE.fullmatch, "a size such as 512MB or 50GB"),
+    (re.compile(r"_size$"), SIZE.fullmatch, "a size such as 512MB or 50GB"),
     (re.compile(r"_memory_max$"), MEMORY.fullmatch, "a size such as 512M or 4G, or a percentage of the memory"),
     (re.compile(r"(^|[._])listen_address$"), _is_address, "host:port, for example 127.0.0.1:9090"),
     (re.compile(r"(^|[._])smarthost$"), _is_smarthost, "host:port, for example mail.example.org:587"),
@@ -142,8 +142,10 @@ FORMATS: list[tuple[re.Pattern, Callable[[str], Any], str]] = [
     (re.compile(r"(^|[._])url$"), _is_web_address, "an http or https address, for example http://127.0.0.1:11434"),
     (re.compile(r"\.email\.(to(\[\d+\])?|from)$"), EMAIL.fullmatch, "an e-mail address"),
     (re.compile(r"_extra_rule_files\[\d+\]$"), lambda path: path.endswith(".yml"), "a path that ends in .yml"),
-    (re.compile(r"(\.log_files|^log_sources\.files\[\d+\]\.paths)\[\d+\]$"), lambda path: path.startswith("/"),
-     "an absolute path, patterns allowed, for example /var/log/app/*.log"),
+    (re.compile(r"(\.log_files|^log_sources\.files\[\d+\]\.paths)\[\d+\]$"),
+     lambda path: path.startswith("/") and not path.startswith(("/home/", "/root/", "/tmp/", "/var/tmp/")),
+     "an absolute path, patterns allowed, for example /var/log/app/*.log; /home, /root and the temporary folders are "
+     "closed to the shipper"),
     (re.compile(r"(^|[._])sha256$"), SHA256.fullmatch, "64 hexadecimal digits"),
 ]
 

@@ -49,8 +49,8 @@ class Table:
             self.begin, "",
             f"{time.strftime('%Y-%m-%d')}, {version}, Python {sys.version.split()[0]}, two cores"
             + (f" ({model[1].strip()})" if model else "")
-            + " for controller and host together, Debian 12 in a container, docker connection. The machine has "
-            + f"{os.cpu_count()} cores; in the five minutes before, others put a load of {self.load:.1f} on it.",
+            + " for controller and host together, Debian 12 in a container, docker connection. Load of the "
+            + f"machine's {os.cpu_count()} cores before the run: {self.load:.1f}; a busy machine is slower.",
             "",
             "| {} | {} | {} |".format(*self.headline), "|---|---|---|",
             *("| {} | {} | {} |".format(*row) for row in self.rows), "", self.end,

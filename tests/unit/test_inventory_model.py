@@ -98,8 +98,10 @@ def test_the_defaults_of_a_type_go_to_one_service():
 
 def test_the_users_own_sources():
     extra = {"paths": ["/srv/app.log"], "service": "app"}
-    given = {"journal": False, "docker": "true", "files": [extra], "drop": ["x"], "max_age": "1h"}
+    given = {"journal": False, "docker": "true", "files": [extra], "drop": ["x"], "max_age": "1h",
+             "redact": [{"expression": "iban=(.+)"}]}
     found = logged({"log_sources": given}).logs(BOX)
+    assert found["redact"] == [{"expression": "iban=(.+)", "replace": "<redacted>"}]
     assert (found["journal"], found["docker"], found["files"], found["drop"], found["max_age"]) == (
         False, True, [extra], ["x"], "1h")
 
@@ -567,6 +569,7 @@ def test_values_for_rules_and_dashboards():
     ({"ollama": {"container": ["ollama"]}}, "ollama.container", "expected a string"),
     ({"ollama": {"units": "ollama.service"}}, "ollama.units", "expected a list of strings"),
     ({"ollama": {"log_files": ["ollama.log"]}}, "ollama.log_files[0]", "an absolute path"),
+    ({"ollama": {"log_files": ["/home/me/ollama.log"]}}, "ollama.log_files[0]", "closed to the shipper"),
     ({"prometheus": {}}, "prometheus", "is watched without an entry"),
     ({"web": {"type": "host"}}, "web", "is watched without an entry"),
     ({"host": {"type": "ollama"}}, "host", "belongs to the service host"),

@@ -543,3 +543,11 @@ def test_no_line_twice_in_loki():
     for fine in (("loki", "alloy", False), ("loki", "", True), ("local", "alloy", True)):
         assert preflight.log_problems({}, *fine) == []
     assert preflight.log_problems({"redact": [{"expression": "pin=(\\d+)"}], "drop": ["^DEBUG"]}) == []
+
+
+def test_one_shipper_goes_before_the_other_comes():
+    (problem,) = preflight.shipper_problems(["alloy"], ["alloy"], ["loki", "promtail"])
+    assert problem.name == "log_shipper" and "--tags promtail,alloy" in problem.text
+    for roles, selected, ours in ((["alloy"], ["alloy", "promtail"], ["promtail"]), (["alloy"], ["alloy"], ["alloy"]),
+                                  (["alloy"], ["alloy"], []), (["loki"], ["loki"], ["promtail"])):
+        assert preflight.shipper_problems(roles, selected, ours) == []
