@@ -108,15 +108,48 @@ BLOCK = MULTILINE | {"max_wait_time": "1s"}
 
 # Most lines have none of these words and pass one expression. The marks that are left behind begin with `<`, which no
 # expression takes for a value: a line that passes twice doesn't change again.
-SECRET_GUARD = (r"(?i)passw|passphrase|secret|token|api[_-]?key|access[_-]?key|private[_ -]?key|authorization|bearer"
-                r"|basic |identified by|://[^\s/]*@|akia|asia|gh[pousr]_|github_pat|xox|xapp-|sk-|eyj|glpat-|hf_|aiza"
-                r"|hooks\.slack|webhooks/|glsa_|npm_|bot\d")
-_KEY = (r"[\w.-]*(?:passw(?:or)?d|passphrase|secret|api[_-]?key|access[_-]?key(?:[_-]?id)?|private[_-]?key"
-        r"|encryption[_-]?key|(?:access|auth|refresh|id|session|bearer|api|bot|csrf|user|private|personal|deploy|service"
-        r"|registration|login|reset|invite|client|hub|hf|web|vault)[_-]?token)")
-# These are no secrets, whatever the key.
-_HARMLESS = ('{{ if (eq (ToLower .Value) "null" "none" "nil" "true" "false" "undefined" "required" "missing" "invalid" '
-             '"empty" "unset" "not" "yes" "no" "changed") }}{{ .Value }}{{ else }}<redacted:credential>{{ end }}')
+SECRET_GUARD = (r"(?i)passw|passphrase|secret|token|api[_-]?key|authorization|bearer"
+                r"|(?:access|private|encryption|signing|master|auth)[_ -]?key"
+                r"|pass\\?[\"']?\s*[:=]|-pass\s|pwd"
+                r"|basic |identified by|://[^\s@]*@|akia|asia|gh[pousr]_|github_pat|xox|xapp-|sk-|eyj|glpat-|hf_|aiza"
+                r"|hooks\.slack|webhooks/|glsa_|npm_|bot\d|hv[bs]\.|[rs]k_(?:live|test)_|sg\.|gocspx-"
+                r"|curl\s|mysql\w*\s+-|sshpass|redis-cli")
+_PASSWORD = r"(?:passw(?:or)?d(?:[_-]?hash|\d)?|passphrase)"
+_TOKEN = (r"(?:access|auth|refresh|id|session|bearer|api|bot|csrf|user|private|personal|deploy|service"
+          r"|registration|login|reset|invite|client|hub|hf|web|vault)[_-]?token")
+_NAMED_KEY = (r"(?:(?:api|encryption|signing|master|auth|private|secret)[_-]?key(?:[_-]?base)?"
+              r"|access[_-]?key(?:[_-]?id)?"
+              rf"|{_TOKEN})")
+_KEY = rf"[\w.-]*(?:{_PASSWORD}|secret|{_NAMED_KEY})"
+# `pass` is also a test's result and `PWD` a folder: not before every colon, and not in every spelling.
+_KEY_OR_PASS = (rf"[\w.-]*(?:{_PASSWORD}|secret|{_NAMED_KEY}|(?:\b|_)pass|[_-]pwd"
+                r"|(?-i:\bpwd|[a-z]Pass|[a-z]Pwd))")
+# These are no secrets, whatever the key: words, what masks another, variables, paths, counts and times.
+HARMLESS = (
+    r"(?i:null|none|nil|true|false|undefined|required|missing|invalid|empty|unset|not|yes|no|changed|ok|passed|failed"
+    r"|failure|success|skipped|enabled|disabled|incorrect|expired|wrong|unknown|error|rejected|accepted|denied|mismatch"
+    r"|unauthorized|unauthenticated|authenticated|unavailable|unspecified|configured|authentication|authorization"
+    r"|malformed|revoked|updated|generated|is|was|to|or|and|for|in|on|with|must|cannot|can|option|flag|argument|instead"
+    r"|[\[(]?(?:not_logging_\w+|value_specified_in_no_log_parameter|redacted|masked|hidden|filtered|removed|omitted"
+    r"|censored|obfuscated|protected|sanitized|scrubbed)[\])]?)"
+    "|\u2022+"
+    r"|\*+|\*{3}.*|[xX]{3,}|[.#_-]{3,}|%\w|%\(.*|\$[A-Z_][A-Z0-9_]*"
+    r"|\$\{[^}]*\}?|\$\(.*|\{\{.*|[{(\[][})\]]?|\{[A-Za-z_]+\}"
+    r"|(?:~|\.{1,2})?(?:/[a-z0-9._@-]+)+/?"
+    r"|/(?:etc|run|var|opt|srv|home|root|usr|tmp|mnt|data|app|config|certs?|secrets?|Users)/[\w.@/+ -]*"
+    r"|\d{1,2}|\d{1,4}(?:\.\d+)?(?:ms|s|%)|\d+/\d+|<redacted:\w+>.*")
+
+
+def _unless_harmless(mark: str) -> str:
+    return ("{{ if .Value }}{{ if eq (regexReplaceAllLiteral `^(?:" + HARMLESS + ")$` .Value ``) `` }}{{ .Value }}"
+            "{{ else }}" + mark + "{{ end }}{{ end }}")
+
+
+_CREDENTIAL = _unless_harmless("<redacted:credential>")
+# What stands between quotes, whose own may be escaped, and between quotes that are escaped themselves.
+_QUOTED = (r"(?:\\\"([^\"\\<\s](?:[^\"\\]|\\[^\"\\]|\\\\(?:\\.|[^\"\\]))*)|\"((?:[^\"\\<\s]|\\.)(?:[^\"\\]|\\.)*)"
+           r"|'([^'<\s][^']*)')")
+_END = r"[ \t]*(?:$|[,;}\])\"'\\])"
 REDACTIONS = [
     (r"(-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|$))", "<redacted:private_key>"),
     (r"\b(eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?)", "<redacted:jwt>"),
@@ -124,21 +157,35 @@ REDACTIONS = [
      r"([^\s\"',;<\\][^\s\"',;\\]*)", "<redacted:authorization>"),
     (r"(?i)\b(?:bearer\s+([a-z0-9._~+/-]{20,}=*)|basic\s+([a-z0-9+/]{24,}={0,2}|[a-z0-9+/]{6,}={1,2}))",
      "<redacted:authorization>"),
-    (r"\b[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@:\"'<]*:([^\s/?#@\"'<]+)@", "<redacted:url_password>"),
+    # Also with what belongs escaped; a host's port has digits only.
+    (r"\b[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@:\"'<\[]*:(?:([^\s/?#\"'<]+)@"
+     r"|([\w.+~!$%*=^-]*[A-Za-z_!~^*][\w.+~!$%*=^-]*[/?#][^\s\"'<@]*)@[\w.-])",
+     _unless_harmless("<redacted:url_password>")),
     (r"\b((?:AKIA|ASIA)[0-9A-Z]{16})\b", "<redacted:aws_key>"),
     (r"\b(gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|xox[abeoprs]-[A-Za-z0-9-]{10,}|xapp-[A-Za-z0-9-]{10,}"
-     r"|sk-[A-Za-z0-9_-]{20,}|glpat-[\w-]{16,}|hf_[A-Za-z0-9]{20,}|AIza[\w-]{30,}|glsa_\w{20,}|npm_[A-Za-z0-9]{30,})"
+     r"|sk-[A-Za-z0-9_-]{20,}|glpat-[\w-]{16,}|hf_[A-Za-z0-9]{20,}|AIza[\w-]{30,}|glsa_\w{20,}|npm_[A-Za-z0-9]{30,}"
+     r"|hv[bs]\.[\w-]{20,}|[rs]k_(?:live|test)_[A-Za-z0-9]{10,}|SG\.[\w-]{16,}\.[\w-]{16,}|GOCSPX-[\w-]{16,})"
      r"|hooks\.slack\.com/services/([\w/]+)|\bwebhooks/\d+/([\w-]{20,})|\bbot(\d{6,}:[\w-]{30,})", "<redacted:token>"),
     # "key": "value", 'key': 'value', key="value", also with the quotes escaped; then key=value. A bare `token` may be
     # a model's word or a count of them: it must look like a secret.
-    (rf"(?i){_KEY}\\?[\"']?\s*[:=]\s*(?:\\?\"([^\"\\<*\s](?:[^\"\\]|\\[^\"])*)|'([^'<*\s][^']*)')"
+    (rf"(?i){_KEY_OR_PASS}\\?[\"']?\s*[:=]\s*{_QUOTED}"
      r"|(?:^|[^\w.])token\\?[\"']?\s*[:=]\s*\\?[\"']((?:[a-z][\w.~+/-]*\d|\d[\w.~+/-]*[a-z])[\w.~+/=-]{4,}"
-     r"|[\w.~+/=-]{16,})", _HARMLESS),
-    (rf"(?i)(?:^|[^\w.-]){_KEY}=([^\s\"',;&<>*$%{{(\[|\\]{{2,}}[^\s\"',;&<>|\\]*)"
-     r"|(?:^|[^\w.])token=([\d.~+/_-]*[a-z][\w.~+/=-]{5,})", _HARMLESS),
-    (r"(?i)\b(?:passw(?:or)?d|passphrase|api[_-]?key|secret)\s*:\s+((?:[^\s\"',;<]{3,}\d|\d[^\s\"',;<]{5,})"
-     r"[^\s\"',;<]*)", "<redacted:credential>"),
-    (r"(?i)\b(?:password|identified by)\s+'([^'<]+)'", "<redacted:credential>"),
+     r"|[\w.~+/=-]{16,})", _CREDENTIAL),
+    # A number in JSON becomes a string, that it stays JSON.
+    (rf"(?i)[{{,]\s*\"{_KEY_OR_PASS}\"\s*:\s*(-?\d{{4,}}[\d.]*)", '"<redacted:credential>"'),
+    (rf"(?i){_KEY_OR_PASS}[ \t]*=[ \t]*([^\s\"',;&<>|\\=][^\s\"',;&<>|\\]+)"
+     r"|(?:^|[^\w.])token=([\d.~+/_-]*[a-z][\w.~+/=-]{5,})", _CREDENTIAL),
+    # After a colon prose may follow: what has digits and letters, or many digits, or is all that follows.
+    (rf"(?im){_KEY}\\?[\"']?[ \t]*:(?:[ \t]*([^\s\"',;<:\\]*[a-z][^\s\"',;<:\\]*\d[^\s\"',;<\\]*"
+     rf"|\d[^\s\"',;<:\\]*[a-z][^\s\"',;<\\]*)|[ \t]+([^\s\"',;<\\]{{3,}}\d[^\s\"',;<\\]*|\d[^\s\"',;<\\]{{5,}}))"
+     rf"|{_PASSWORD}[ \t]*:[ \t]+([^\s\"',;<\\]{{2,}}){_END}|{_NAMED_KEY}[ \t]*:[ \t]+([\w.~+/=-]{{12,}}){_END}",
+     _CREDENTIAL),
+    (r"(?i)\b(?:password|identified by)\s+'([^'<][^']*)'", "<redacted:credential>"),
+    # Command lines, as sudo logs them.
+    (rf"(?i)(?:^|\s)--?(?:{_KEY_OR_PASS}|token)[ \t]+(?:{_QUOTED}|([^\s\"'<\\-][^\s\"',;<\\]+))", _CREDENTIAL),
+    (r"\bcurl\s(?:[^\n;|]*?\s)?(?:-u|-U|--user|--proxy-user)[ =]?[\"']?[^\s:\"'<]+:([^\s\"'<]+)"
+     r"|\bmysql\w*\s(?:[^\n;|]*?\s)?-p([^\s\"'<]+)|\bsshpass\s+-p\s*([^\s\"'<]+)"
+     r"|\bredis-cli\s(?:[^\n;|]*?\s)?-a\s+([^\s\"'<]+)", _CREDENTIAL),
 ]
 
 _JSON_LINE = r"^\s*\{"

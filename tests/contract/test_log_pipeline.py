@@ -163,7 +163,18 @@ def test_secrets(processed):
         "password=null secret=True": "password=null secret=True",
         "redis://:pw@db:1 Basic dXNlcjpwYXNz": "redis://:<redacted:url_password>@db:1 Basic dXNlcjpwYXNz",
         "Authorization: Basic dXNlcjpwYXNz": "Authorization: Basic <redacted:authorization>",
+        "secret=/run/secrets/db": "secret=/run/secrets/db",
         "customer 4711": "customer <redacted:customer>",
+        "DB_PASS=xyz12345 PWD=/root pass=1": "DB_PASS=<redacted:credential> PWD=/root pass=1",
+        '{"password": 12345678}': '{"password": "<redacted:credential>"}',
+        r'{"password":"a\"b c","d":1}': '{"password":"<redacted:credential>","d":1}',
+        "TTY=pts/0 ; COMMAND=/usr/bin/curl -u admin:hunter2 https://x":
+            "TTY=pts/0 ; COMMAND=/usr/bin/curl -u admin:<redacted:credential> https://x",
+        "X-Api-Key: abcdefghijkl": "X-Api-Key: <redacted:credential>",
+        "https://user:p/ss@db http://host:8080/path@x":
+            "https://user:<redacted:url_password>@db http://host:8080/path@x",
+        "postgres://app:xxxxx@db/x password=NOT_LOGGING_PARAMETER password=\u2022\u2022\u2022":
+            "postgres://app:xxxxx@db/x password=NOT_LOGGING_PARAMETER password=\u2022\u2022\u2022",
     }
     entries = processed(wanted, redact=[{"expression": r"customer (\d+)", "replace": "<redacted:customer>"}])
     assert sorted(entry.line for entry in entries) == sorted(wanted.values())

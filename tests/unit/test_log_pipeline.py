@@ -215,8 +215,9 @@ def redacted(line, rules=pipeline.REDACTIONS):
                 start, end = match.span(group)
                 if start < 0 or start < done:
                     continue
-                harmless = "{{" in mark and f'"{match[group].lower()}"' in mark
-                result += line[done:start] + (match[group] if harmless else re.search(r"<redacted:\w+>", mark)[0])
+                harmless = "{{" in mark and re.fullmatch(pipeline.HARMLESS, match[group])
+                result += line[done:start] + (
+                    match[group] if harmless else re.search(r"<redacted:\w+>", mark)[0] if "{{" in mark else mark)
                 done = end
         line = result + line[done:]
     return line
@@ -258,6 +259,41 @@ GITHUB, SLACK, OPENAI = "ghp_" + "a1B2" * 9, "xoxb-" + "123456789012-abcdef", "s
     (KEY, "<redacted:private_key>"),
     (json.dumps({"key": KEY, "a": 1}), '{"key": "<redacted:private_key>", "a": 1}'),
     ("-----BEGIN PRIVATE KEY-----\nMIIE", "<redacted:private_key>"),
+    *((given.format(secret), given.format("<redacted:credential>")) for given, secret in [
+        ("WEBUI_SECRET_KEY={}", "t0p-s3cret-Value99"), ("N8N_SMTP_PASS={}", "hunter2secret"), ("DB_PASS={}",
+        "xyz12345"),
+        ("MYSQL_PWD={}", "hunter2abc"), ("smtpPass={}", "geheim"), ("pass={} host=a", "geheim"),
+        ("N8N_ENCRYPTION_KEY={}", "abcdef"),
+        ("password = {}", "hunter2"), ("api_key = {}", "abcdef123456"), ("password: {}", "hunter"),
+        ("user: a, password: {}, b: 1", "hunter"), ("password:{}", "hunter2"), ("password={}", "a$b"),
+        ("password={}", "(hunter2"),
+        ("password={}", "$ecret"),
+        ("api_key: {}", "sixteen-12345678"), ("Password: {}", "12345678"),
+        ("PWD=/root ; USER=root ; COMMAND=/usr/bin/mysqldump --password {} db", "hunter2"),
+        ("PWD=/root ; TTY=pts/0 ; COMMAND=/usr/bin/mysqldump --password={} db", "hunter2"),
+        ("COMMAND=/usr/bin/mysql -uroot -p{} db", "hunter2"), ("COMMAND=/usr/bin/sshpass -p {} ssh a", "hunter2"),
+        ("COMMAND=/usr/bin/redis-cli -h a -a {} ping", "hunter2"), ("a --api-key '{}' b", "x y"), ("a --token {}",
+        "geheim"),
+        ("COMMAND=/usr/bin/curl -u admin:{} https://x", "hunter2"), ("curl -s --user 'a:{}' https://x", "hunter2"),
+        ("X-Auth-Token: {}", "9f8a7b6c1234"), ("X-Api-Key: {}", "abcdefghijkl"), ("curl -H 'X-Api-Key: {}' b",
+        "abcdefghijkl"),
+        ("private_key={}", "/Ab9+xYz/1234567890"),
+    ]),
+    ('{"password":"{a b"}', '{"password":"<redacted:credential>"}'),
+    ('{"secret_key":"abcd1234efgh"}', '{"secret_key":"<redacted:credential>"}'),
+    ('{"pass":"hunter2abc"}', '{"pass":"<redacted:credential>"}'), ('{"pwd":"hunter2"}',
+    '{"pwd":"<redacted:credential>"}'),
+    ('{"password": 12345678, "a": 1}', '{"password": "<redacted:credential>", "a": 1}'),
+    (r'{"password":"a\"b c","d":"e"}', '{"password":"<redacted:credential>","d":"e"}'),
+    (r'{"password":"\"b c","d":"e"}', '{"password":"<redacted:credential>","d":"e"}'),
+    (json.dumps({"msg": json.dumps({"password": 'a"b\\c', "d": "e"})}),
+     json.dumps({"msg": json.dumps({"password": "<redacted:credential>", "d": "e"})})),
+    ("https://user:p/ss@db", "https://user:<redacted:url_password>@db"),
+    ("https://user:p?s/s@db/x", "https://user:<redacted:url_password>@db/x"),
+    ("https://user:p@ss@db/x", "https://user:<redacted:url_password>@db/x"),
+    *((f"key {token}.", "key <redacted:token>.") for token in [
+        "hvs" + ".CAESIJlU9JqXw0abcdefgh12", "sk_live" + "_4eC39HqLyjWDarjtT1", "GOCSPX" + "-abcdefghijkl1234567890",
+        "SG" + ".ngeVfQFYQlKU0ufo8x5d1A.TwL2iGABf9DHoTf-09kqeF8tAmbihYzrnopKc"]),
 ])
 def test_secrets_are_taken_out(line, wanted):
     assert redacted(line) == wanted
@@ -277,6 +313,18 @@ def test_secrets_are_taken_out(line, wanted):
     "invalid token: expired",
     "password authentication failed for user \"a\"", "password: incorrect", "secrets loaded: 5", "Asia/Tokyo",
     "secretName: db", "the task-force-of-the-ministry-of-silly-walks", "risk-assessment",
+    "postgresql://app:***@db/x", "postgres://app:xxxxx@db/x", "password=****", "password=NOT_LOGGING_PARAMETER",
+    "password=NOT_LOGGING_PASSWORD", "password: ********", "api_key=[REDACTED]", 'password="***"', "password: (hidden)",
+    'private_key="/etc/ssl/private/x.key"', "password_file=/etc/x", "secret=/run/secrets/db", "--password-file /etc/x",
+    "token_count=12", "max_tokens: 100", '"eval_count": 5', "tokens: 5", "pass=1 fail=0", "pass=12 fail=3",
+    "PASS: TestLogin1",
+    "Failed password for invalid user admin from 10.0.0.9 port 22", "passed: 12", "bypass=abcdef1", "compass=abcdef1",
+    "PWD=/root", "TTY=pts/0 ; PWD=/root ; USER=root ; COMMAND=/usr/bin/mysql -uroot -P3306 db",
+    'level=info msg="token refreshed"', 'type=LOGIN_ERROR, realmId="a", auth_method=openid-connect, code_id=abc123',
+    "http://host:8080/path@x", "http://[::1]:8080/a@b", "invalid password: user not found", "--password is required",
+    "docker run --user 1000:1000 a", "pwd: command not found", "secret: default", "check_password:42: done",
+    "the password must be changed", "password == other",
+    '{"secret": {"name": "a"}, "password": null, "token": 12345678}',
 ])
 def test_ordinary_words_stay(line):
     assert redacted(line) == line
@@ -401,7 +449,8 @@ def test_what_the_user_adds():
 
 def test_promtail_never_gives_up():
     made = pipeline.promtail(pipeline.pipeline(LOGS | {"push": [
-        {"url": "https://a/loki/api/v1/push", "tls": {"authority": "/ca.pem", "server_name": "a"}}, {"url": "http://b"}]}),
+        {"url": "https://a/loki/api/v1/push", "tls": {"authority": "/ca.pem",
+        "server_name": "a"}}, {"url": "http://b"}]}),
         {"listen_address": "[::1]:9080", "positions": "/var/lib/promtail/positions.yaml"})
     assert [client["backoff_config"]["max_retries"] for client in made["clients"]] == [0, 0]
     assert [client.get("tls_config") for client in made["clients"]] == [
