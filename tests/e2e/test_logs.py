@@ -372,8 +372,13 @@ class Numbers:
         end = time.time_ns()
         for name in SHIPPERS:
             for stream in ("journal", "file"):
-                found = self.logs.all(f'{{host="{name}",service="numbers",stream="{stream}"}}', self.start, end)
-                seen = Counter(int(re.search(r"number (\d+) ", line)[1]) for _time, line, _labels in found)
+                # A chunk on its way to the disk may be looked for in the wrong place: what is missing is looked for again.
+                for pause in (0, 15, 15):
+                    time.sleep(pause)
+                    found = self.logs.all(f'{{host="{name}",service="numbers",stream="{stream}"}}', self.start, end)
+                    seen = Counter(int(re.search(r"number (\d+) ", line)[1]) for _time, line, _labels in found)
+                    if len(seen) >= self.last[name]:
+                        break
                 bounds = [phase[1][name] for phase in self.phases[1:]] + [self.last[name]]
                 low = 0
                 for (phase, _numbers), high in zip(self.phases, bounds):

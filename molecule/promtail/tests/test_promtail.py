@@ -435,7 +435,7 @@ def made_of_corpora(host, loki):
 
     def arrived():
         result = collections.defaultdict(list)
-        for entry in loki(f'{{host="{here}"}}', time.time() - 7200):
+        for entry in loki(f'{{host="{here}"}}', time.time() - 9000):
             result[entry["stream"]].append(entry)
         return result
 
