@@ -372,7 +372,7 @@ class Numbers:
         end = time.time_ns()
         for name in SHIPPERS:
             for stream in ("journal", "file"):
-                # A chunk on its way to the disk may be looked for in the wrong place: what is missing is looked for again.
+                # A chunk on its way to the disk may be looked for in the wrong place: what is missing is asked again.
                 for pause in (0, 15, 15):
                     time.sleep(pause)
                     found = self.logs.all(f'{{host="{name}",service="numbers",stream="{stream}"}}', self.start, end)
