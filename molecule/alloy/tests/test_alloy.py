@@ -291,8 +291,8 @@ def written(host, loki, eventually):
 
 
 # So much of a file whose lines carry no time of their own may come twice: three batches, and what was read since Alloy
-# last noted how far, which it does every ten seconds.
-UNDER_WAY = 65536 // 90 + 10 * 500
+# last noted how far, which it asks its readers every ten seconds and writes down every ten seconds.
+UNDER_WAY = 65536 // 90 + 20 * 500
 
 
 def test_loki_away_and_back(host, written):
